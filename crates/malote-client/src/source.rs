@@ -25,7 +25,7 @@ use ndjson_records::NdjsonRecords;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The most one record's body may take, as JSON.
+/// The most one record's key and body, as JSON, may take together; the hub's own limit.
 pub const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// What to do with a record that does not say it itself.

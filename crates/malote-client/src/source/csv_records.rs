@@ -148,9 +148,10 @@ impl Plan {
             write_value(out, cell.shape, text);
         }
         out.push(b'}');
-        let bytes = out.len() - from;
+        let key = row.cell(self.key_column);
+        let bytes = key.len() + out.len() - from;
         if bytes > MAX_RECORD_BYTES {
-            let key = row.cell(self.key_column).chars().take(80).collect();
+            let key = key.chars().take(80).collect();
             return Err(SourceFault::RecordTooLarge { line, kind: self.kind.clone(), key, bytes });
         }
         Ok(())

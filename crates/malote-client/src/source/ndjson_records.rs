@@ -156,12 +156,14 @@ impl Writer<'_> {
         self.out.push(b':');
     }
 
-    fn check_size(&self, bytes: usize, kind: &str, key: &str) -> Result<(), SourceFault> {
+    fn check_size(&self, body_bytes: usize, kind: &str, key: &str) -> Result<(), SourceFault> {
+        let (kind, key) = (kind.trim_matches('"'), key.trim_matches('"'));
+        let bytes = key.len() + body_bytes;
         if bytes <= MAX_RECORD_BYTES {
             return Ok(());
         }
-        let shown = |json: &str| json.trim_matches('"').chars().take(80).collect();
-        Err(SourceFault::RecordTooLarge { line: self.line, kind: shown(kind), key: shown(key), bytes })
+        let key = key.chars().take(80).collect();
+        Err(SourceFault::RecordTooLarge { line: self.line, kind: kind.to_owned(), key, bytes })
     }
 }
 

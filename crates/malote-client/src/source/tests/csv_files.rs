@@ -189,19 +189,29 @@ fn the_delimiter_is_found_or_told() {
 }
 
 #[test]
-fn blocks_hold_about_what_was_asked_for() {
+fn blocks_hold_about_what_was_asked_for_and_together_every_line_once() {
+    // Far more than the reader's buffer, so that lines fall across its end.
+    let rows = 100_000;
     let mut csv = "sku,price_cents\n".to_owned();
-    for sku in 0..10_000 {
+    for sku in 0..rows {
         csv.push_str(&format!("{sku},5\n"));
     }
     let file = sample("p.csv", csv);
     let mut source = Source::open(&file.path, kinds(&["price"])).expect("a source");
-    let (mut blocks, mut last) = (0, 0);
+    let (mut sku, mut last) = (0, 0);
     while let Some(block) = source.next_block(4096).expect("a block") {
         assert!(block.bytes.len() < 4096 + 200, "{}", block.bytes.len());
         assert!(block.bytes_read > last, "progress");
         last = block.bytes_read;
-        blocks += 1;
+        for line in String::from_utf8(block.bytes).expect("UTF-8").lines() {
+            let number = sku + 2;
+            assert_eq!(
+                line,
+                format!(r#"{{"line":{number},"kind":"price","key":"{sku}","body":{{"price_cents":5}}}}"#)
+            );
+            sku += 1;
+        }
+        assert_eq!((block.records, block.lines), (sku, sku + 1));
     }
-    assert!(blocks > 100, "{blocks}");
+    assert_eq!(sku, rows);
 }

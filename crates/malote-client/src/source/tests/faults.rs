@@ -64,7 +64,8 @@ fn quotes_that_do_not_close_are_refused_where_they_were_opened() {
     refused("sku,\"price_cents\n1,5\n", &format!("line 1: {open}"));
     // A long file must not be held in memory to find that out.
     let long = format!("sku,price_cents\n\"1,5\n{}", "2,5\n".repeat(400_000));
-    refused(long, &format!("line 2: {open}"));
+    refused(&long, &format!("line 2: {open}"));
+    refused(format!("{long}\""), &format!("line 2: {open}"));
     refused(
         "sku,price_cents,name\n1,5,\"a\nb\" c\n",
         "line 3, byte 3: text after the closing quote of a cell that began on line 2; write a quote inside quotes \
@@ -165,8 +166,8 @@ fn kinds_must_be_said_and_have_a_key() {
 
 #[test]
 fn a_record_over_the_limit_is_refused_with_line_and_key_and_one_at_the_limit_is_not() {
-    // {"price_cents":5,"name":"…"} is 28 bytes less its text.
-    let fits = "x".repeat(65_536 - 27);
+    // The key takes 2 bytes, and {"price_cents":5,"name":""} takes 27.
+    let fits = "x".repeat(65_536 - 29);
     let file = sample("p.csv", format!("sku,price_cents,name\nA7,5,{fits}\n"));
     super::read(&file, kinds(&["price"])).unwrap_or_else(|error| panic!("{error}"));
     refused(
