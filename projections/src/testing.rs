@@ -1,0 +1,1 @@
+//! Facts made by hand, and tables as text, for tests.
