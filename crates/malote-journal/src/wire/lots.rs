@@ -84,7 +84,10 @@ impl Wire for Lot {
                 chunks: closed.chunks,
                 records: counts_from_wire(closed.records)?,
                 bytes: closed.bytes,
-                digest: Digest::from_bytes(&closed.digest),
+                digest: match closed.digest.as_ref() {
+                    [] => None,
+                    bytes => Some(Digest::from_bytes(bytes).ok_or(DecodeError::Field("digest"))?),
+                },
             }),
             WireEvent::Aborted(aborted) => {
                 Event::Aborted(match aborted.reason.ok_or(DecodeError::Unknown)? {
