@@ -152,3 +152,6 @@ fn address(store: &str, pdv: &str) -> Result<PdvAddress, DecodeError> {
 fn encoded<M: Message>(meta: &Meta, message_type: &'static str, message: &M) -> Entry {
     Entry { id: meta.id, message_type, payload: message.encode_to_vec().into() }
 }
+
+#[cfg(test)]
+mod tests;
