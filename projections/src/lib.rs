@@ -8,6 +8,7 @@
 pub mod catalogue;
 pub mod db;
 pub mod lots;
+pub mod policies;
 pub mod registry;
 pub mod runner;
 mod sql;

@@ -132,6 +132,13 @@ impl Fold {
             after: "ON CONFLICT (lot, state) DO UPDATE SET pdvs = lot_total.pdvs + excluded.pdvs",
             doing: "counting outcomes",
         };
+        // Who starts from nothing has no row for a state that nobody is in any more, so none is left behind.
+        const NOBODY: Rows = Rows {
+            before: "DELETE FROM lot_total WHERE pdvs = 0 AND (lot, state) IN (VALUES",
+            columns: 2,
+            after: ")",
+            doing: "counting outcomes",
+        };
         let mut totals: BTreeMap<(LotId, &'static str), i64> = BTreeMap::new();
         for (key, row) in &self.after {
             if let Some((state, _)) = self.before.get(key) {
@@ -168,6 +175,8 @@ impl Fold {
                 binds.text(&lot.to_string()).text(state).int(*change)
             })
             .await?;
+        let fewer: Vec<_> = totals.iter().filter(|(_, change)| *change < 0).map(|(at, _)| *at).collect();
+        NOBODY.write(conn, &fewer, |binds, (lot, state)| binds.text(&lot.to_string()).text(state)).await?;
         Ok(())
     }
 }
@@ -241,6 +250,9 @@ pub(super) async fn rewind(conn: &mut AnyConnection, to: u64) -> Result<(), DbEr
     let settle = [
         "DELETE FROM lot_total",
         "INSERT INTO lot_total (lot, state, pdvs) SELECT lot, state, COUNT(*) FROM lot_pdv GROUP BY lot, state",
+        "INSERT INTO pdv_seen (store, pdv, notice, at, seq) \
+         SELECT store, pdv, MAX(notice), MAX(at), MAX(seq) FROM lot_pdv p WHERE NOT EXISTS \
+         (SELECT 1 FROM pdv_seen n WHERE n.store = p.store AND n.pdv = p.pdv) GROUP BY store, pdv",
     ];
     sql::undo_after(conn, to, &undo, &settle, "setting outcomes back").await
 }
