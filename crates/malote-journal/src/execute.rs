@@ -57,10 +57,20 @@ pub async fn execute<D: Wire, J: Journal>(
 ) -> Result<Executed<D>, ExecuteError<D::Rejection>> {
     let filter = D::filter(id);
     for _ in 0..ATTEMPTS_MAX {
-        let (mut state, last) = load::<D, J>(journal, id).await?;
+        let (history, last) = history::<D, J>(journal, id).await?;
+        let mut state = fold::<D>(&history);
         let events = D::decide(&state, command.clone(), ctx).map_err(ExecuteError::Rejected)?;
+        let earlier = history.iter().position(|(_, meta)| meta.command == ctx.command);
         if events.is_empty() {
-            return Ok(Executed { events, state, last: last.sequence() });
+            return Ok(Executed { events: made_by::<D>(&history, ctx), state, last: last.sequence() });
+        }
+        if let Some(first) = earlier {
+            // Others have built on what this command did, so that it looks undone: its events must not come twice.
+            if !decided_the_same::<D>(&history, first, command, ctx) {
+                let reason = "its command id was used for another command; use a new one".to_owned();
+                return Err(ExecuteError::Append(AppendError::Refused { subject: filter, reason }));
+            }
+            return Ok(Executed { events: made_by::<D>(&history, ctx), state, last: last.sequence() });
         }
         let metas: Vec<Meta> = (0..events.len()).map(|index| ctx.meta(index)).collect();
         for (event, meta) in events.iter().zip(&metas) {
@@ -73,10 +83,10 @@ pub async fn execute<D: Wire, J: Journal>(
             filter: filter.clone(),
         };
         match journal.append(&place, last, &entries).await {
-            Ok(Appended::Created { last } | Appended::Existed { last }) => {
-                return Ok(Executed { events, state, last });
-            }
-            Err(AppendError::Conflict { .. }) => {}
+            Ok(Appended::Created { last }) => return Ok(Executed { events, state, last }),
+            // What exists may have been decided by another run of this command on a later history than ours: it is
+            // read again, as after a conflict.
+            Ok(Appended::Existed { .. }) | Err(AppendError::Conflict { .. }) => {}
             Err(error) => return Err(ExecuteError::Append(error)),
         }
     }
@@ -91,13 +101,51 @@ pub async fn load<D: Wire, J: Journal>(
     journal: &J,
     id: &D::Id,
 ) -> Result<(D::State, Expected), ExecuteError<D::Rejection>> {
-    let mut state = D::State::default();
+    let (history, last) = history::<D, J>(journal, id).await?;
+    Ok((fold::<D>(&history), last))
+}
+
+type History<D> = Vec<(<D as Decider>::Event, Meta)>;
+
+async fn history<D: Wire, J: Journal>(
+    journal: &J,
+    id: &D::Id,
+) -> Result<(History<D>, Expected), ExecuteError<D::Rejection>> {
+    let mut history = Vec::new();
     let mut last = Expected::Empty;
     for stored in journal.load(D::STREAM, &D::filter(id)).await? {
-        let (event, meta) = D::decode(&stored)
+        let read = D::decode(&stored)
             .map_err(|source| ExecuteError::Unreadable { subject: stored.subject.clone(), source })?;
-        D::evolve(&mut state, &event, &meta);
+        history.push(read);
         last = Expected::At(stored.sequence);
     }
-    Ok((state, last))
+    Ok((history, last))
+}
+
+fn fold<D: Decider>(history: &[(D::Event, Meta)]) -> D::State {
+    let mut state = D::State::default();
+    for (event, meta) in history {
+        D::evolve(&mut state, event, meta);
+    }
+    state
+}
+
+fn made_by<D: Decider>(history: &[(D::Event, Meta)], ctx: &Ctx) -> Vec<D::Event> {
+    history.iter().filter(|(_, meta)| meta.command == ctx.command).map(|(event, _)| event.clone()).collect()
+}
+
+/// Whether the command, asked where its id first occurs in the history, makes the events that are there.
+fn decided_the_same<D: Wire>(
+    history: &[(D::Event, Meta)],
+    first: usize,
+    command: D::Command,
+    ctx: &Ctx,
+) -> bool {
+    let there: Vec<_> = history.iter().filter(|(_, meta)| meta.command == ctx.command).collect();
+    D::decide(&fold::<D>(&history[..first]), command, ctx).is_ok_and(|again| {
+        again.len() == there.len()
+            && again.iter().zip(there).all(|(again, (event, meta))| {
+                D::encode(again, meta).payload == D::encode(event, meta).payload
+            })
+    })
 }
