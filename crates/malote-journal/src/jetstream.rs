@@ -17,8 +17,7 @@ use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::journal::{
-    AppendError, Appended, ENTRIES_MAX, Entry, Expected, HISTORY_EVENTS_MAX, Journal, LoadError,
-    PAYLOAD_BYTES_MAX, Place, Stored,
+    AppendError, Appended, Entry, Expected, HISTORY_EVENTS_MAX, Journal, LoadError, Place, Stored, check,
 };
 
 /// How long an append goes on while a stream has no leader.
@@ -73,9 +72,10 @@ fn judge(answer: &PublishAnswer) -> Verdict {
             // 10071: the last sequence is another; 10164: the same while another write is in flight, on replicated
             // streams; 10201: an id of the batch was seen before.
             10071 | 10164 | 10201 => Verdict::Look,
-            // 10008 system unavailable, 10009 no leader here, 10023 insufficient resources now, 10167 too many
-            // requests, 10210 too many open batches, 10176 batch incomplete, 10077 limits reached.
-            10008 | 10009 | 10023 | 10167 | 10176 | 10210 | 10077 => {
+            // 10008 system unavailable, 10009 no leader here, 10023 insufficient resources now, 10077 limits reached,
+            // 10158 a message of this id is on its way (replicated streams), 10167 too many requests, 10176 batch
+            // incomplete, 10210 too many open batches.
+            10008 | 10009 | 10023 | 10077 | 10158 | 10167 | 10176 | 10210 => {
                 Verdict::Later(error.description.clone())
             }
             _ => Verdict::Never(format!("{} ({})", error.description, error.err_code)),
@@ -315,14 +315,7 @@ impl Journal for JetStream {
         entries: &[Entry],
     ) -> Result<Appended, AppendError> {
         let subject = || place.subject.clone();
-        if let Some(entry) = entries.iter().find(|entry| entry.payload.len() > PAYLOAD_BYTES_MAX) {
-            return Err(AppendError::TooLarge { subject: subject(), bytes: entry.payload.len() });
-        }
-        if entries.len() > ENTRIES_MAX {
-            let reason =
-                format!("{} events in one decision, and at most {ENTRIES_MAX} are taken", entries.len());
-            return Err(AppendError::Refused { subject: subject(), reason });
-        }
+        check(place, entries)?;
         let deadline = Instant::now() + ELECTION_TIMEOUT;
         loop {
             let (reason, refused) = match self.offer(place, expected, entries).await {
@@ -373,10 +366,10 @@ mod tests {
             );
             assert_eq!(verdict(&json), Verdict::Look, "{code}");
         }
-        assert!(matches!(
-            verdict(r#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#),
-            Verdict::Later(_)
-        ));
+        for code in [10008, 10158] {
+            let json = format!(r#"{{"error":{{"code":503,"err_code":{code},"description":"not now"}}}}"#);
+            assert!(matches!(verdict(&json), Verdict::Later(_)), "{code}");
+        }
         assert!(matches!(
             verdict(
                 r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum"}}"#

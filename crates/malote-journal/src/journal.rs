@@ -127,7 +127,7 @@ pub enum AppendError {
         /// Why, for people.
         reason: String,
     },
-    /// Too many events, or one too large.
+    /// An event that is too large.
     #[error("an event for '{subject}' is {bytes} bytes, and at most {PAYLOAD_BYTES_MAX} are taken")]
     TooLarge {
         /// Where.
@@ -135,6 +135,19 @@ pub enum AppendError {
         /// Its size.
         bytes: usize,
     },
+}
+
+/// What every journal refuses before it looks at the history.
+pub(crate) fn check(place: &Place, entries: &[Entry]) -> Result<(), AppendError> {
+    let subject = || place.subject.clone();
+    if !(1..=ENTRIES_MAX).contains(&entries.len()) {
+        let reason = format!("{} events in one decision, and 1 to {ENTRIES_MAX} are taken", entries.len());
+        return Err(AppendError::Refused { subject: subject(), reason });
+    }
+    match entries.iter().map(|entry| entry.payload.len()).find(|bytes| *bytes > PAYLOAD_BYTES_MAX) {
+        Some(bytes) => Err(AppendError::TooLarge { subject: subject(), bytes }),
+        None => Ok(()),
+    }
 }
 
 /// Why a history cannot be read.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::journal::{AppendError, Appended, Entry, Expected, Journal, LoadError, Place, Stored};
+use crate::journal::{
+    AppendError, Appended, Entry, Expected, HISTORY_EVENTS_MAX, Journal, LoadError, Place, Stored, check,
+};
 
 /// Streams in memory.
 #[derive(Debug, Default)]
@@ -40,7 +42,11 @@ impl Journal for Memory {
     async fn load(&self, stream: &str, filter: &str) -> Result<Vec<Stored>, LoadError> {
         let streams = self.lock();
         let all = streams.get(stream).map(Vec::as_slice).unwrap_or_default();
-        Ok(all.iter().filter(|stored| matches(filter, &stored.subject)).cloned().collect())
+        let history: Vec<_> = all.iter().filter(|stored| matches(filter, &stored.subject)).cloned().collect();
+        if history.len() > HISTORY_EVENTS_MAX {
+            return Err(LoadError::TooLong { filter: filter.to_owned() });
+        }
+        Ok(history)
     }
 
     async fn append(
@@ -49,6 +55,7 @@ impl Journal for Memory {
         expected: Expected,
         entries: &[Entry],
     ) -> Result<Appended, AppendError> {
+        check(place, entries)?;
         let mut streams = self.lock();
         let stream = streams.entry(place.stream.to_owned()).or_default();
         let existing = entries.last().and_then(|entry| {
