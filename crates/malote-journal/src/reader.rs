@@ -57,6 +57,7 @@ pub enum ReadError {
 pub struct Reader {
     journal: JetStream,
     stream: String,
+    filter: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +74,14 @@ struct StreamState {
 impl Reader {
     /// A reader of the named stream.
     pub fn new(journal: JetStream, stream: impl Into<String>) -> Self {
-        Self { journal, stream: stream.into() }
+        Self { journal, stream: stream.into(), filter: None }
+    }
+
+    /// The same reader for some subjects of the stream only.
+    #[must_use]
+    pub const fn filtered(mut self, filter: &'static str) -> Self {
+        self.filter = Some(filter);
+        self
     }
 
     /// The stream's name.
@@ -112,7 +120,7 @@ impl Reader {
     /// When the broker does not answer.
     pub async fn after(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page, ReadError> {
         let Some(cursor) = cursor else {
-            return Ok(Page::Messages(self.batch(1, limit).await?));
+            return Ok(Page::Messages(self.from_start(limit).await?));
         };
         // Inclusive of the cursor: the first message must be the one that it names.
         let mut messages = self.batch(cursor.sequence, limit + 1).await?;
@@ -123,13 +131,21 @@ impl Reader {
         // A replica that lags behind may not have it yet: only the leader's word counts.
         let at_leader = self
             .journal
-            .leader_next(&self.stream, ">", cursor.sequence)
+            .leader_next(&self.stream, self.filter.unwrap_or(">"), cursor.sequence)
             .await
             .map_err(|error: LoadError| self.unavailable(&error))?;
         if at_leader.is_some_and(|stored| stored.cursor() == cursor) {
             return Ok(Page::Messages(vec![]));
         }
         Ok(Page::Truncated { last: self.last_sequence().await? })
+    }
+
+    /// The first messages that there are, at most `limit` of them.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub async fn from_start(&self, limit: usize) -> Result<Vec<Stored>, ReadError> {
+        self.batch(1, limit).await
     }
 
     /// The message at exactly this sequence, as the leader has it.
@@ -167,7 +183,10 @@ impl Reader {
         let client = self.journal.connection().client();
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| self.unavailable(&error))?;
-        let ask = serde_json::json!({ "seq": from, "batch": limit, "max_bytes": PAGE_BYTES_MAX });
+        let mut ask = serde_json::json!({ "seq": from, "batch": limit, "max_bytes": PAGE_BYTES_MAX });
+        if let Some(filter) = self.filter {
+            ask["next_by_subj"] = filter.into();
+        }
         let api = format!("$JS.API.DIRECT.GET.{}", self.stream);
         client
             .publish_with_reply(api, inbox, ask.to_string().into())

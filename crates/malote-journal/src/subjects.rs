@@ -93,14 +93,14 @@ pub fn lease_fired(lot: LotId) -> String {
     format!("timers.fired.lease.{lot}")
 }
 
-/// The schedule of one wave of a lot's activation.
-pub fn activation_timer(lot: LotId, wave: usize) -> String {
-    format!("timers.at.activate.{lot}.{wave}")
+/// The schedule of a lot's next wave.
+pub fn activation_timer(lot: LotId) -> String {
+    format!("timers.at.activate.{lot}")
 }
 
-/// What arrives when a wave's hour has come.
-pub fn activation_fired(lot: LotId, wave: usize) -> String {
-    format!("timers.fired.activate.{lot}.{wave}")
+/// What arrives when the next wave's hour has come.
+pub fn activation_fired(lot: LotId) -> String {
+    format!("timers.fired.activate.{lot}")
 }
 
 /// Everything that arrives when its hour has come.
