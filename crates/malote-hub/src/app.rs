@@ -12,8 +12,8 @@ use malote_journal::{ConnectError, Connection, JetStream, Page, ReadError, Reade
 use malote_projections::{Db, DbError, OpenError, Projection};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::beats::{self, Beats};
 use crate::metrics::Metrics;
@@ -196,23 +196,23 @@ impl App {
 }
 
 impl App {
-    /// Waits until the tables of lots hold what the stream holds now.
-    pub(crate) async fn lots_caught_up(&self) -> Result<(), WaitError> {
+    /// Waits until the tables of lots hold what the stream holds now, and tells how far that is.
+    pub(crate) async fn lots_caught_up(&self) -> Result<u64, WaitError> {
         let reader = Reader::new(self.journal.clone(), malote_journal::subjects::LOTS);
         // A broker that does not answer now has nothing newer to wait for.
         let last = reader.last_sequence().await.unwrap_or(0);
-        if last == 0 {
-            return Ok(());
+        if last > 0 {
+            self.wait_for(Projection::Lots, malote_journal::subjects::LOTS, last).await?;
         }
-        self.wait_for(Projection::Lots, malote_journal::subjects::LOTS, last).await
+        Ok(last)
     }
 }
 
-/// A running hub.
+/// A running hub. Dropping it is like killing it: whatever it was doing is left undone, and done by the next one.
 pub struct Hub {
     address: SocketAddr,
     stop: CancellationToken,
-    tasks: TaskTracker,
+    tasks: JoinSet<()>,
     app: Arc<App>,
 }
 
@@ -260,23 +260,22 @@ impl Hub {
             release_soon: Notify::new(),
             moved: watch::Sender::new(0),
         });
-        let hub = Self { address, stop: CancellationToken::new(), tasks: TaskTracker::new(), app };
+        let mut hub = Self { address, stop: CancellationToken::new(), tasks: JoinSet::new(), app };
         hub.run(listener);
         tracing::info!(%address, "hub ready");
         Ok(hub)
     }
 
-    fn run(&self, listener: TcpListener) {
-        let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| drop(self.tasks.spawn(task));
+    fn run(&mut self, listener: TcpListener) {
+        let (app, stop) = (&self.app, &self.stop);
         for feed in projector::FEEDS {
-            spawn(Box::pin(projector::run(Arc::clone(&self.app), feed, self.stop.clone())));
+            self.tasks.spawn(projector::run(Arc::clone(app), feed, stop.clone()));
         }
-        spawn(Box::pin(distributor::run(Arc::clone(&self.app), self.stop.clone())));
-        spawn(Box::pin(timers::run(Arc::clone(&self.app), self.stop.clone())));
-        spawn(Box::pin(beats::run(Arc::clone(&self.app), self.stop.clone())));
-        spawn(Box::pin(gauges(Arc::clone(&self.app), self.stop.clone())));
-        spawn(Box::pin(http::serve(listener, Arc::clone(&self.app), self.stop.clone())));
-        self.tasks.close();
+        self.tasks.spawn(distributor::run(Arc::clone(app), stop.clone()));
+        self.tasks.spawn(timers::run(Arc::clone(app), stop.clone()));
+        self.tasks.spawn(beats::run(Arc::clone(app), stop.clone()));
+        self.tasks.spawn(gauges(Arc::clone(app), stop.clone()));
+        self.tasks.spawn(http::serve(listener, Arc::clone(app), stop.clone()));
     }
 
     /// Where it serves HTTP.
@@ -285,20 +284,15 @@ impl Hub {
     }
 
     /// Stops: finishes what it is doing, then closes its database and connection.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
-        if tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await.is_err() {
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(10), ended).await.is_err() {
             tracing::warn!("some work did not end in time; it is done again at the next start");
         }
         self.app.db.close().await;
         self.app.journal.connection().close().await;
         tracing::info!("hub stopped");
-    }
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }
 

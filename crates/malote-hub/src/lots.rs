@@ -5,19 +5,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use malote_domain::lots::{AbortReason, Command, Declared, Lot, Manifest, Refused, State, Terms};
+use malote_domain::lots::{AbortReason, Command, Declared, Event, Lot, Manifest, Refused, State, Terms};
 use malote_domain::{Actor, CommandId, Ctx, Decider, Kind, LotId, Scope};
 use malote_journal::chunk::Packer;
 use malote_journal::execute::load;
-use malote_journal::{ExecuteError, execute};
-use malote_projections::DbError;
+use malote_journal::wire::Wire;
+use malote_journal::{ExecuteError, execute, subjects};
+use malote_projections::lots::{LotFilter, LotState};
+use malote_projections::{DbError, Projection};
 use serde::Serialize;
 
 use crate::app::App;
 use crate::clock;
 use crate::intake::{Cut, Lines, REFUSALS_NAMED_MAX, Record, Refusal, Rules};
 use crate::policies::timers;
-use crate::sessions::{FillError, Session};
+use crate::sessions::{FillError, Progress, Session};
 
 /// Most records looked up at once to find the unchanged ones.
 const LOOKUP_RECORDS: usize = 400;
@@ -62,6 +64,11 @@ pub(crate) enum LotsError {
     /// More than a lot takes.
     #[error("{0}")]
     TooMuch(String),
+    /// Unchanged records were left out, and what they were compared with is not what the tills have any more.
+    #[error(
+        "lot {0} for the same scope went out while this one left unchanged records out; abort this one and send it again"
+    )]
+    ChangedMeanwhile(String),
     /// Something behind the hub does not answer.
     #[error("{what}")]
     Unavailable {
@@ -190,10 +197,11 @@ impl App {
         }
         let default_kind = taking.kind.as_ref().or_else(|| only(&session.terms.kinds));
         let rules = Rules { schemas: &self.schemas, kinds: &session.terms.kinds, default_kind };
+        let changed_only = taking.changed_only && self.begin_changed_only(&session).await?;
         let mut filling = Filling {
             app: self,
             session: &session,
-            taking,
+            changed_only,
             packer: Packer::default(),
             keys: vec![],
             taken: Taken::default(),
@@ -214,6 +222,51 @@ impl App {
         }
         filling.take(&rules, lines.finish().into_iter().collect()).await?;
         filling.finish().await
+    }
+
+    /// Whether unchanged records may be left out: what they are compared with must be what the tills have until
+    /// this lot reaches them. While another lot for the scope is under way, everything is sent.
+    async fn begin_changed_only(&self, session: &Session) -> Result<bool, LotsError> {
+        let mut progress = session.progress.lock().await;
+        if progress.unchanged_since.is_some() {
+            return Ok(true);
+        }
+        let since = self.lots_caught_up().await.map_err(|error| LotsError::unavailable(&error))?;
+        self.wait_for(Projection::Catalogue, subjects::LOTS, since)
+            .await
+            .map_err(|error| LotsError::unavailable(&error))?;
+        for state in [LotState::Open, LotState::Closed, LotState::Releasing] {
+            let filter = LotFilter { state: Some(state), scope: Some(session.terms.scope.clone()) };
+            let lots = self.db.lots(&filter, None, 2).await?;
+            if lots.iter().any(|lot| lot.lot != session.lot.to_string()) {
+                tracing::info!(lot = %session.lot, "another lot for the scope is under way; all records are sent");
+                return Ok(false);
+            }
+        }
+        progress.unchanged_since = Some(since);
+        Ok(true)
+    }
+
+    /// Refuses a close when another lot for the scope went out since unchanged records were told apart.
+    async fn check_unchanged(&self, session: &Session, progress: &Progress) -> Result<(), LotsError> {
+        let Some(since) = progress.unchanged_since else { return Ok(()) };
+        let own = subjects::lot(&session.terms.scope, session.lot);
+        let others = subjects::lots_of(&session.terms.scope);
+        let mut from = since + 1;
+        while let Some(stored) = self
+            .journal
+            .leader_next(subjects::LOTS, &others, from)
+            .await
+            .map_err(|error| LotsError::unavailable(&error))?
+        {
+            from = stored.sequence + 1;
+            let went_out = matches!(Lot::decode(&stored), Ok((Event::Closed(_) | Event::Released { .. }, _)));
+            if stored.subject != own && went_out {
+                let lot = stored.subject.rsplit('.').next().unwrap_or_default().to_owned();
+                return Err(LotsError::ChangedMeanwhile(lot));
+            }
+        }
+        Ok(())
     }
 
     /// Closes a lot when what is in it is what its sender believes.
@@ -238,6 +291,7 @@ impl App {
             session.catch_up(&self.journal, &mut progress).await?;
             let found = progress.manifest();
             let close = Command::Close { declared: declared.clone(), found: found.clone() };
+            self.check_unchanged(&session, &progress).await?;
             // Asked before the end is put behind the last chunk: a refused lot stays open for more.
             Lot::decide(&State::Open(session.terms.clone()), close, &ctx)?;
             if session.end(&self.journal, &mut progress).await? {
@@ -290,7 +344,7 @@ fn only(kinds: &BTreeSet<Kind>) -> Option<&Kind> {
 struct Filling<'a> {
     app: &'a App,
     session: &'a Session,
-    taking: &'a Taking,
+    changed_only: bool,
     packer: Packer,
     /// Keys in the packer: noted in the lot's session once their chunk is durable.
     keys: Vec<(Kind, String)>,
@@ -306,7 +360,7 @@ impl Filling<'_> {
                 Err(refusal) => self.refuse(refusal).await?,
             }
         }
-        if self.taking.changed_only {
+        if self.changed_only {
             records = self.changed(records).await?;
         }
         for record in records {

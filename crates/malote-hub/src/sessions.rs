@@ -41,6 +41,8 @@ pub(crate) struct Progress {
     /// Whether the message after the last chunk is there: nothing can be added any more.
     pub(crate) ended: bool,
     caught_up: bool,
+    /// The position in LOTS up to which unchanged records were told apart, if any were.
+    pub(crate) unchanged_since: Option<u64>,
     /// When the lease was last renewed.
     pub(crate) renewed_at: Timestamp,
 }

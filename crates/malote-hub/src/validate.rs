@@ -49,7 +49,8 @@ impl Schemas {
             .take(3)
             .map(|error| {
                 let field = error.instance_path().to_string();
-                let text: String = error.to_string().chars().take(200).collect();
+                // Masked: a refusal is printed and logged, and the value may be a person's.
+                let text: String = error.masked().to_string().chars().take(200).collect();
                 if field.is_empty() { text } else { format!("{}: {text}", field.trim_start_matches('/')) }
             })
             .collect();

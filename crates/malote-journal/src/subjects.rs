@@ -25,6 +25,11 @@ pub fn lot(scope: &Scope, lot: LotId) -> String {
     format!("lots.{scope}.{lot}")
 }
 
+/// The lives of all lots for a scope.
+pub fn lots_of(scope: &Scope) -> String {
+    format!("lots.{scope}.*")
+}
+
 /// A lot's life when its scope is not known.
 pub fn lot_any_scope(lot: LotId) -> String {
     format!("lots.*.{lot}")

@@ -80,6 +80,7 @@ impl From<LotsError> for Problem {
             LotsError::UnknownScope(_) => of(StatusCode::UNPROCESSABLE_ENTITY, "lots.unknown_scope"),
             LotsError::KindNotDeclared(_) => of(StatusCode::UNPROCESSABLE_ENTITY, "lots.kind_not_declared"),
             LotsError::TooManyOpen { .. } => of(StatusCode::TOO_MANY_REQUESTS, "lots.too_many_open"),
+            LotsError::ChangedMeanwhile(_) => of(StatusCode::CONFLICT, "lots.changed_meanwhile"),
             LotsError::Closing => of(StatusCode::CONFLICT, "lots.closing"),
             LotsError::TooMuch(_) => of(StatusCode::PAYLOAD_TOO_LARGE, "lots.too_much"),
             LotsError::BodyTooLarge { .. } => of(StatusCode::PAYLOAD_TOO_LARGE, "body.too_large"),

@@ -228,6 +228,28 @@ async fn unchanged_records_are_left_out_when_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unchanged_is_only_what_the_tills_still_have_when_the_lot_goes_out() {
+    let stack = Stack::start().await;
+    stack.store("1", &[], &["1"]).await;
+    let first = stack.lot("all", &[("1", 100)]).await;
+    stack.until_state(&first, "released").await;
+    let lot = stack.open("all").await;
+    let (_, taken) = stack.send(&lot, "?changed_only=true", price("1", 100)).await;
+    assert_eq!(taken["unchanged"], 1, "{taken}");
+    stack.send(&lot, "?changed_only=true", price("2", 200)).await;
+    // Somebody else's lot changes what was left out: closing now would let it stand.
+    let other = stack.lot("all", &[("1", 150)]).await;
+    let (status, body) = stack.post(&format!("/v1/lots/{lot}/close"), json!({})).await;
+    assert_eq!((status, code(&body)), (409, "lots.changed_meanwhile"), "{body}");
+    assert!(body["detail"].as_str().unwrap().contains(&other), "{body}");
+    // While another lot is open nothing is left out.
+    stack.until_state(&other, "released").await;
+    let third = stack.open("all").await;
+    let (_, taken) = stack.send(&third, "?changed_only=true", price("1", 150)).await;
+    assert_eq!((taken["accepted"].as_u64(), taken["unchanged"].as_u64()), (Some(1), Some(0)), "{taken}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hub_killed_with_a_lot_open_goes_on_with_it() {
     let mut stack = Stack::start().await;
     stack.store("1", &[], &["1"]).await;
@@ -245,6 +267,69 @@ async fn a_hub_killed_with_a_lot_open_goes_on_with_it() {
         stack.post(&format!("/v1/lots/{lot}/close"), json!({ "records": { "price": 3 }, "chunks": 2 })).await;
     assert_eq!(status, 200, "{body}");
     stack.until_notices("1", &[&lot]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_killed_half_way_tells_every_store_once() {
+    let mut stack = Stack::start().await;
+    let stores: Vec<String> = (0..40).map(|n| format!("s{n}")).collect();
+    for store in &stores {
+        stack.store(store, &[], &["1"]).await;
+    }
+    let mut lots = Vec::new();
+    for round in 0..8_u64 {
+        let lot = stack.open("all").await;
+        stack.send(&lot, "", price("1", round)).await;
+        let (status, body) = stack.post(&format!("/v1/lots/{lot}/close"), json!({})).await;
+        assert_eq!(status, 200, "{body}");
+        // Killed later and later: before the release, between release and notices, among the notices, after them.
+        for _ in 0..round * 12 {
+            tokio::task::yield_now().await;
+            std::hint::black_box(stack.broker.pid());
+        }
+        stack.kill_hub();
+        stack.start_hub().await;
+        lots.push(lot);
+    }
+    let lots: Vec<&String> = lots.iter().collect();
+    for store in &stores {
+        stack.until_notices(store, &lots).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hubs_share_the_work_and_do_none_of_it_twice() {
+    let stack = Stack::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let other = malote_hub::Hub::start(crate::support::config(&folder, &stack.broker)).await.unwrap();
+    stack.store("1", &[], &["1"]).await;
+    let mut lots = Vec::new();
+    for n in 0..10 {
+        lots.push(stack.lot("all", &[("1", n)]).await);
+    }
+    stack.until_notices("1", &lots.iter().collect::<Vec<_>>()).await;
+    // Two senders through two hubs fill one lot: no chunk is lost, no number is taken twice.
+    let lot = stack.open("all").await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}/v1/lots/{lot}/records", other.address());
+    let mut sum = 0;
+    for round in 0..5 {
+        let here: String = (0..50).map(|n| price(&format!("h{round}-{n}"), n)).collect();
+        let there: String = (0..70).map(|n| price(&format!("t{round}-{n}"), n)).collect();
+        let (here, there) = tokio::join!(stack.send(&lot, "", here), async {
+            let answer = client.post(&url).body(there).send().await.unwrap();
+            answer.json::<Value>().await.unwrap()
+        });
+        sum += here.1["accepted"].as_u64().unwrap() + there["accepted"].as_u64().unwrap();
+    }
+    assert_eq!(sum, 600);
+    let (status, body) =
+        stack.post(&format!("/v1/lots/{lot}/close"), json!({ "records": { "price": 600 } })).await;
+    assert_eq!((status, body["chunks"].as_u64()), (200, Some(10)), "{body}");
+    // The other hub may believe the lot open: what it is given now is refused, not lost.
+    let answer = client.post(&url).body(price("late", 1)).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 409);
+    other.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
