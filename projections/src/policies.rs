@@ -3,7 +3,9 @@
 //! A policy's place is saved after what it does, never with it: what it does is outside the database and harmless
 //! the second time. So there is no compare-and-set here: two hubs that share the tables only repeat one another.
 
-use malote_domain::{Cursor, Digest, LotId, StoreId};
+use std::collections::BTreeSet;
+
+use malote_domain::{Cursor, Digest, Kind, LotId, Scope, StoreId};
 
 use crate::db::{Db, DbError, failed};
 use crate::sql::{self, Binds, Columns, position};
@@ -88,5 +90,27 @@ impl Db {
         let rows =
             sql::fetch(&mut *self.reader().await?, sql, Binds::new(), "listing unfinished lots").await?;
         rows.iter().map(|row| Columns(row).parse("lot", |text| LotId::parse(text).ok())).collect()
+    }
+
+    /// The kinds of which a scope holds records.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn catalogue_kinds(&self, scope: &Scope) -> Result<BTreeSet<Kind>, DbError> {
+        // One look-up per kind instead of a walk over all records: each step asks for the next kind only.
+        let sql =
+            "SELECT kind FROM catalogue WHERE scope = $1 AND kind > $2 AND deleted = 0 ORDER BY kind LIMIT 1";
+        let mut conn = self.reader().await?;
+        let mut kinds = BTreeSet::new();
+        let mut after = String::new();
+        loop {
+            let mut binds = Binds::new();
+            binds.text(&scope.to_string()).text(&after);
+            let rows = sql::fetch(&mut conn, sql, binds, "listing the kinds of a scope").await?;
+            let Some(row) = rows.first() else { return Ok(kinds) };
+            let kind: Kind = Columns(row).parse("kind", |text| Kind::parse(text).ok())?;
+            kind.as_str().clone_into(&mut after);
+            kinds.insert(kind);
+        }
     }
 }

@@ -16,6 +16,7 @@ mod preflight;
 mod projector;
 mod registry;
 mod sessions;
+mod snapshots;
 mod validate;
 mod zones;
 

@@ -108,7 +108,7 @@ impl From<DbError> for LotsError {
 }
 
 impl LotsError {
-    fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(error, "a request could not be served");
         Self::Unavailable { what: error.to_string() }
     }
@@ -198,14 +198,7 @@ impl App {
         let default_kind = taking.kind.as_ref().or_else(|| only(&session.terms.kinds));
         let rules = Rules { schemas: &self.schemas, kinds: &session.terms.kinds, default_kind };
         let changed_only = taking.changed_only && self.begin_changed_only(&session).await?;
-        let mut filling = Filling {
-            app: self,
-            session: &session,
-            changed_only,
-            packer: Packer::default(),
-            keys: vec![],
-            taken: Taken::default(),
-        };
+        let mut filling = Filling::new(self, &session, changed_only);
         filling.renew(true).await?;
         let mut lines = Lines::default();
         loop {
@@ -341,7 +334,7 @@ fn only(kinds: &BTreeSet<Kind>) -> Option<&Kind> {
 }
 
 /// One request's records on their way into a lot.
-struct Filling<'a> {
+pub(crate) struct Filling<'a> {
     app: &'a App,
     session: &'a Session,
     changed_only: bool,
@@ -351,7 +344,11 @@ struct Filling<'a> {
     taken: Taken,
 }
 
-impl Filling<'_> {
+impl<'a> Filling<'a> {
+    pub(crate) fn new(app: &'a App, session: &'a Session, changed_only: bool) -> Self {
+        Self { app, session, changed_only, packer: Packer::default(), keys: vec![], taken: Taken::default() }
+    }
+
     async fn take(&mut self, rules: &Rules<'_>, cuts: Vec<Cut>) -> Result<(), LotsError> {
         let mut records = Vec::with_capacity(cuts.len());
         for cut in cuts {
@@ -363,6 +360,11 @@ impl Filling<'_> {
         if self.changed_only {
             records = self.changed(records).await?;
         }
+        self.put(records).await
+    }
+
+    /// Adds checked records.
+    pub(crate) async fn put(&mut self, records: Vec<Record>) -> Result<(), LotsError> {
         for record in records {
             self.keys.push((record.kind.clone(), record.key.clone()));
             self.packer.push(&record.kind, record.key, record.body);
@@ -439,7 +441,8 @@ impl Filling<'_> {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Taken, LotsError> {
+    /// Makes the rest durable, and tells what became of all of it.
+    pub(crate) async fn finish(mut self) -> Result<Taken, LotsError> {
         if !self.packer.is_empty() {
             self.flush().await?;
         }

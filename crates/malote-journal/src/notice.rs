@@ -41,6 +41,8 @@ pub struct LotNotice {
     pub digest: Digest,
     /// Of two records of the same scope, kind and key, the one of greater version is the store's.
     pub version: u64,
+    /// Whether it only repeats what was released up to its version.
+    pub snapshot: bool,
 }
 
 /// The id of the notice that tells a store of something, the same however often it is made.
@@ -63,6 +65,7 @@ pub fn encode(notice: &Notice, meta: &Meta) -> Entry {
                 bytes: lot.bytes,
                 digest: lot.digest.as_bytes().to_vec().into(),
                 version: lot.version,
+                snapshot: lot.snapshot,
             }),
         ),
         Notice::Groups(groups) => (
@@ -94,6 +97,7 @@ pub fn decode(stored: &Stored) -> Result<(Notice, Meta), DecodeError> {
             bytes: lot.bytes,
             digest: Digest::from_bytes(&lot.digest).ok_or(DecodeError::Field("digest"))?,
             version: lot.version,
+            snapshot: lot.snapshot,
         }),
         WireNotice::Groups(groups) => {
             Notice::Groups(groups.groups.iter().map(|group| GroupId::parse(group)).collect::<Result<_, _>>()?)

@@ -182,6 +182,31 @@ pub(crate) async fn close(
     })))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Snapshot {
+    scope: String,
+    kinds: Option<BTreeSet<String>>,
+}
+
+/// `POST /v1/snapshots`: what a scope holds now, as one full lot for tills that are new.
+pub(crate) async fn snapshot(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body400<Snapshot>,
+) -> Result<Json<Value>, Problem> {
+    let bad = |error: IdError| Problem::bad_request("name", error);
+    let body = json_of(body)?;
+    let scope = Scope::parse(&body.scope).map_err(bad)?;
+    let kinds = body
+        .kinds
+        .map(|kinds| kinds.iter().map(|kind| Kind::parse(kind)).collect::<Result<_, _>>())
+        .transpose()
+        .map_err(bad)?;
+    let lot = app.snapshot(command(&headers)?, scope, kinds).await?;
+    Ok(Json(json!({ "lot": lot.to_string(), "state": "closed" })))
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reason {

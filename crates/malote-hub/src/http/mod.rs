@@ -34,6 +34,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/lots/{lot}/recall", post(lots::recall))
         .route("/v1/lots/{lot}/arrival", get(lots::arrival))
         .route("/v1/lots/{lot}/problems", get(lots::problems))
+        .route("/v1/snapshots", post(lots::snapshot))
         .route("/v1/trace", get(lots::trace))
         .route("/v1/stores", get(registry::stores))
         .route("/v1/stores/{store}", get(registry::store).put(registry::put_store))

@@ -203,6 +203,7 @@ fn notice_of(lot: LotId, terms: &Terms, manifest: &Manifest, version: u64) -> Lo
         bytes: manifest.bytes,
         digest: manifest.digest.unwrap_or_else(|| Digest::of(b"")),
         version: terms.as_of.unwrap_or(version),
+        snapshot: terms.as_of.is_some(),
     }
 }
 
@@ -381,6 +382,7 @@ fn seed_notice(lot: &malote_projections::lots::ReleasedLot) -> Result<LotNotice,
         bytes: lot.bytes,
         digest: lot.digest.as_deref().and_then(Digest::parse).ok_or("a released lot without a digest")?,
         version: lot.as_of.unwrap_or(lot.version),
+        snapshot: lot.as_of.is_some(),
     })
 }
 

@@ -270,6 +270,29 @@ async fn a_hub_killed_with_a_lot_open_goes_on_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_holds_what_the_scope_holds() {
+    let stack = Stack::start().await;
+    stack.store("1", &[], &["1"]).await;
+    stack.lot("all", &[("1", 100), ("2", 200), ("3", 300)]).await;
+    let lot = stack.open("all").await;
+    stack
+        .send(&lot, "?kind=price", price("2", 250) + "{\"kind\":\"price\",\"key\":\"3\",\"op\":\"delete\"}\n")
+        .await;
+    stack.post(&format!("/v1/lots/{lot}/close"), json!({})).await;
+    stack.until_state(&lot, "released").await;
+    let (status, body) = stack.post("/v1/snapshots", json!({ "scope": "all" })).await;
+    assert_eq!(status, 200, "{body}");
+    let snapshot = body["lot"].as_str().unwrap().to_owned();
+    stack.until_state(&snapshot, "released").await;
+    let (_, view) = stack.get(&format!("/v1/lots/{snapshot}")).await;
+    assert_eq!((view["mode"].as_str(), view["records"].as_u64()), (Some("full"), Some(2)), "{view}");
+    assert!(view["as_of"].as_u64() < view["version"].as_u64(), "{view}");
+    // A scope that holds nothing has nothing to repeat.
+    let (status, body) = stack.post("/v1/snapshots", json!({ "scope": "store-1" })).await;
+    assert_eq!((status, code(&body)), (409, "lots.kinds"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_release_killed_half_way_tells_every_store_once() {
     let mut stack = Stack::start().await;
     let stores: Vec<String> = (0..40).map(|n| format!("s{n}")).collect();

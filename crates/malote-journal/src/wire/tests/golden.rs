@@ -113,6 +113,7 @@ fn lots_examples() -> Vec<(&'static str, Example)> {
         bytes: 1 << 33,
         digest: Digest::of(b"lot"),
         version: 42,
+        snapshot: false,
     };
     let record = |kind: &str, key: &str, body: Option<&'static str>| {
         (Kind::parse(kind).unwrap(), key.to_owned(), body.map(|body| Bytes::from_static(body.as_bytes())))
