@@ -201,10 +201,22 @@ pub fn fact() -> impl Strategy<Value = Fact> {
 
 /// Any notice of a store.
 pub fn notice() -> impl Strategy<Value = Notice> {
-    let lot_notice = ((lot(), scope(), mode(), kinds()), (small(), number(), number(), digest(), number(), any::<bool>()))
-        .prop_map(|((lot, scope, mode, kinds), (chunks, records, bytes, digest, version, snapshot))| {
-            Notice::Lot(LotNotice { lot, scope, mode, kinds, chunks, records, bytes, digest, version, snapshot })
-        });
+    let lot_notice =
+        ((lot(), scope(), mode(), kinds()), (small(), number(), number(), digest(), number(), any::<bool>()))
+            .prop_map(|((lot, scope, mode, kinds), (chunks, records, bytes, digest, version, snapshot))| {
+                Notice::Lot(LotNotice {
+                    lot,
+                    scope,
+                    mode,
+                    kinds,
+                    chunks,
+                    records,
+                    bytes,
+                    digest,
+                    version,
+                    snapshot,
+                })
+            });
     prop_oneof![lot_notice, btree_set(group(), 0..5).prop_map(Notice::Groups)]
 }
 
