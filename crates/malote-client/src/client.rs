@@ -54,17 +54,16 @@ pub struct RecordsQuery {
 }
 
 /// Which tills to tell of, and from where on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ArrivalQuery {
     /// Only those of this store.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
     /// Only those in this state; `pending` takes in the released ones that have not reported.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<ArrivalState>,
     /// What the page before said.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// The most rows to answer with, up to 1,000; the hub has a custom when absent.
+    pub limit: Option<u32>,
 }
 
 /// One question to the hub, as it is asked however often.
@@ -277,8 +276,8 @@ impl Client {
             after: Option<String>,
         }
         let call = Call::get(format!("/v1/lots/{lot}/arrival")).with("store", query.store.as_ref());
-        let call =
-            call.with("state", query.state.map(ArrivalState::as_str)).with("after", query.after.as_ref());
+        let call = call.with("state", query.state.map(ArrivalState::as_str));
+        let call = call.with("after", query.after.as_ref()).with("limit", query.limit);
         let found: Rows = self.call(call).await?;
         Ok(Page { rows: found.arrival, after: found.after })
     }

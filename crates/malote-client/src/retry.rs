@@ -29,13 +29,15 @@ impl Tries {
     /// Waits until the next try is due; `false` when it would be after the deadline. A hub that names a pause is
     /// given it.
     pub(crate) async fn again(&mut self, named: Option<Duration>) -> bool {
-        let pause = named.unwrap_or_default().max(jittered(self.pause));
-        if self.waited() + pause >= self.patience {
-            return false;
-        }
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let Some(pause) = self.next_pause(self.waited(), named) else { return false };
         tokio::time::sleep(pause).await;
         true
+    }
+
+    fn next_pause(&mut self, waited: Duration, named: Option<Duration>) -> Option<Duration> {
+        let pause = named.unwrap_or_default().max(jittered(self.pause));
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        (waited + pause < self.patience).then_some(pause)
     }
 }
 
@@ -49,29 +51,32 @@ fn jittered(pause: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn pauses_grow_and_end_at_the_deadline() {
+    #[test]
+    fn pauses_grow_and_end_at_the_deadline() {
         let mut tries = Tries::new(Duration::from_secs(20));
-        let mut count = 0;
-        while tries.again(None).await {
-            count += 1;
+        let mut waited = Duration::ZERO;
+        let mut pauses = Vec::new();
+        while let Some(pause) = tries.next_pause(waited, None) {
+            waited += pause;
+            pauses.push(pause);
         }
-        // Five pauses up to three seconds, then one every 1.5 to 3 s.
-        assert!((9..=18).contains(&count), "{count}");
-        assert!(tries.waited() < Duration::from_secs(20));
-        assert!(tries.waited() > Duration::from_secs(16));
+        for (n, pause) in pauses.iter().enumerate() {
+            let most = (FIRST_PAUSE * 2_u32.pow(n.min(10).try_into().unwrap())).min(LONGEST_PAUSE);
+            assert!((most / 2..=most).contains(pause), "pause {n}: {pause:?}");
+        }
+        assert!(waited > Duration::from_secs(16) && waited < Duration::from_secs(20), "{waited:?}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_pause_that_the_hub_names_is_kept() {
+    #[test]
+    fn a_pause_that_the_hub_names_is_kept() {
         let mut tries = Tries::new(Duration::from_secs(20));
-        assert!(tries.again(Some(Duration::from_secs(7))).await);
-        assert_eq!(tries.waited().as_secs(), 7);
-        assert!(!tries.again(Some(Duration::from_secs(30))).await, "beyond the deadline");
+        let named = Some(Duration::from_secs(7));
+        assert_eq!(tries.next_pause(Duration::ZERO, named), named);
+        assert_eq!(tries.next_pause(Duration::from_secs(13), named), None, "beyond the deadline");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn no_patience_means_one_try() {
-        assert!(!Tries::new(Duration::ZERO).again(None).await);
+    #[test]
+    fn no_patience_means_one_try() {
+        assert_eq!(Tries::new(Duration::ZERO).next_pause(Duration::ZERO, None), None);
     }
 }
