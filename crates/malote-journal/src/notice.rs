@@ -29,7 +29,7 @@ pub struct LotNotice {
     pub scope: Scope,
     /// What it does.
     pub mode: Mode,
-    /// Its declared kinds; of a full lot the ones that it replaces.
+    /// Of a full lot the kinds that it replaces, of a delta the kinds that it holds.
     pub kinds: BTreeSet<Kind>,
     /// Number of chunks.
     pub chunks: u32,

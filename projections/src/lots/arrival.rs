@@ -67,7 +67,8 @@ pub struct Problem {
     pub reason: String,
 }
 
-/// Tills in the order of their names: those of the stores that the lot was released to, and while it may still be
+/// Tills in the order of their names: those of the stores that the lot was released to, those of stores that came
+/// later and have reported it, and while it may still be
 /// sent those of the stores that are in its scope now.
 const ARRIVAL: &str = "SELECT p.store AS store, p.pdv AS pdv, s.released_at AS released_at, \
      COALESCE(a.state, CASE WHEN s.store IS NULL THEN 'pending' ELSE 'released' END) AS state, \
@@ -78,7 +79,7 @@ const ARRIVAL: &str = "SELECT p.store AS store, p.pdv AS pdv, s.released_at AS r
      LEFT JOIN lot_store s ON s.lot = l.lot AND s.store = p.store \
      LEFT JOIN lot_pdv a ON a.lot = l.lot AND a.store = p.store AND a.pdv = p.pdv \
      WHERE l.lot = $1 AND (p.store, p.pdv) > ($2, $3) \
-     AND (s.store IS NOT NULL OR (l.state IN ('closed', 'releasing') AND (l.scope = 'all' \
+     AND (s.store IS NOT NULL OR a.lot IS NOT NULL OR (l.state IN ('closed', 'releasing') AND (l.scope = 'all' \
      OR l.scope = 'store-' || p.store OR EXISTS (SELECT 1 FROM store_group g \
      WHERE g.store = p.store AND l.scope = 'group-' || g.grp))))";
 

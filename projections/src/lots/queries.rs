@@ -356,7 +356,7 @@ async fn views(conn: &mut AnyConnection, rows: &[AnyRow]) -> Result<Vec<LotView>
             let row = Columns(row);
             let lot = row.text("lot")?;
             let mut totals = totals.remove(&lot).unwrap_or_default();
-            totals.stores = row.count("stores")?;
+            totals.stores += row.count("stores")?;
             Ok(LotView {
                 scope: row.text("scope")?,
                 mode: row.text("mode")?,
@@ -413,6 +413,15 @@ async fn totals(conn: &mut AnyConnection, lots: &[String]) -> Result<HashMap<Str
         after: ") GROUP BY l.lot",
         doing: "counting the tills that lots are for",
     };
+    // Tills of stores that came later and were given the lot then: they count from their first report on.
+    const LATE: Rows = Rows {
+        before: "SELECT a.lot AS lot, COUNT(*) AS pdvs, COUNT(DISTINCT a.store) AS stores FROM lot_pdv a \
+                 WHERE NOT EXISTS (SELECT 1 FROM lot_store s WHERE s.lot = a.lot AND s.store = a.store) \
+                 AND (a.lot) IN (VALUES",
+        columns: 1,
+        after: ") GROUP BY a.lot",
+        doing: "counting the tills that came later",
+    };
     let mut totals: HashMap<String, Totals> = HashMap::new();
     for row in REPORTED.read(conn, lots, |binds, lot| binds.text(lot)).await? {
         let row = Columns(&row);
@@ -431,6 +440,12 @@ async fn totals(conn: &mut AnyConnection, lots: &[String]) -> Result<HashMap<Str
             let row = Columns(&row);
             totals.entry(row.text("lot")?).or_default().pdvs += row.count("pdvs")?;
         }
+    }
+    for row in LATE.read(conn, lots, |binds, lot| binds.text(lot)).await? {
+        let row = Columns(&row);
+        let total = totals.entry(row.text("lot")?).or_default();
+        total.pdvs += row.count("pdvs")?;
+        total.stores += row.count("stores")?;
     }
     for total in totals.values_mut() {
         let reported = total.applied + total.applied_with_errors + total.failed + total.superseded;

@@ -4,7 +4,7 @@
 //! that comes later is given what was released for its scopes before. Notices are the same however often they are
 //! made, and tills take each lot in once, so a hub killed anywhere here only repeats itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -197,13 +197,23 @@ fn notice_of(lot: LotId, terms: &Terms, manifest: &Manifest, version: u64) -> Lo
         lot,
         scope: terms.scope.clone(),
         mode: terms.mode,
-        kinds: terms.kinds.clone(),
+        kinds: kinds_of(terms.mode, &terms.kinds, &manifest.records),
         chunks: manifest.chunks,
         records: manifest.records.values().sum(),
         bytes: manifest.bytes,
         digest: manifest.digest.unwrap_or_else(|| Digest::of(b"")),
         version: terms.as_of.unwrap_or(version),
         snapshot: terms.as_of.is_some(),
+    }
+}
+
+/// What a notice names: the kinds that a full lot replaces, the kinds that a delta really holds.
+fn kinds_of(mode: Mode, declared: &BTreeSet<Kind>, records: &BTreeMap<Kind, u64>) -> BTreeSet<Kind> {
+    match mode {
+        Mode::Full => declared.clone(),
+        Mode::Delta => {
+            records.iter().filter(|(_, count)| **count > 0).map(|(kind, _)| kind.clone()).collect()
+        }
     }
 }
 
@@ -372,11 +382,14 @@ async fn seed(app: &App, store: &StoreId, scopes: &[Scope], cause: &Meta) -> Res
 }
 
 fn seed_notice(lot: &malote_projections::lots::ReleasedLot) -> Result<LotNotice, Failure> {
+    let mode = if lot.mode == "full" { Mode::Full } else { Mode::Delta };
+    let counts = lot.kinds.iter().map(|(kind, count)| Ok((Kind::parse(kind)?, *count)));
+    let counts: BTreeMap<Kind, u64> = counts.collect::<Result<_, Failure>>()?;
     Ok(LotNotice {
         lot: LotId::parse(&lot.lot)?,
         scope: Scope::parse(&lot.scope)?,
-        mode: if lot.mode == "full" { Mode::Full } else { Mode::Delta },
-        kinds: lot.kinds.keys().map(|kind| Kind::parse(kind)).collect::<Result<_, _>>()?,
+        mode,
+        kinds: kinds_of(mode, &counts.keys().cloned().collect(), &counts),
         chunks: u32::try_from(lot.chunks)?,
         records: lot.records,
         bytes: lot.bytes,

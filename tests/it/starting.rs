@@ -2,7 +2,7 @@ use malote_broker::{Broker, BrokerOptions};
 use malote_hub::{Hub, PreflightError, StartError};
 use serde_json::json;
 
-use crate::support::{Stack, config};
+use malote_tests::{Stack, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_not_durable_is_refused() {
@@ -53,10 +53,9 @@ async fn a_stream_that_differs_from_its_file_is_refused() {
     stack.stop_hub().await;
     let streams = stack.folder.path().join("streams");
     std::fs::create_dir(&streams).unwrap();
-    let text =
-        include_str!("../../../../streams/lots.toml").replace("max_consumers = 100", "max_consumers = 7");
+    let text = include_str!("../../streams/lots.toml").replace("max_consumers = 100", "max_consumers = 7");
     std::fs::write(streams.join("lots.toml"), text).unwrap();
-    let mut other = config(&stack.folder, &stack.broker);
+    let mut other = config(&stack.folder, stack.broker());
     other.streams = Some(streams);
     let refused = Hub::start(other).await.err().unwrap().to_string();
     assert!(refused.contains("max_consumers: the file says 7, the broker has 100"), "{refused}");
@@ -94,7 +93,7 @@ async fn what_operators_ask_for_is_there() {
     assert_eq!(status, 200);
     assert!(text.contains("malote_lots_opened_total 0"), "{text}");
     assert!(text.contains("malote_http_requests_total{"), "{text}");
-    stack.broker.suspend().await.unwrap();
+    stack.broker().suspend().await.unwrap();
     let (status, ready) = stack.get("/readyz").await;
     assert_eq!((status, ready["ready"].as_bool()), (503, Some(false)), "{ready}");
 }

@@ -1,31 +1,67 @@
-//! A broker and a hub in a folder of their own.
+//! A broker, a hub and tills in a folder of their own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use malote_broker::{Broker, BrokerOptions};
-use malote_domain::StoreId;
+use malote_broker::{Broker, BrokerOptions, Cluster};
+use malote_domain::{PdvId, StoreId};
 use malote_hub::{Config, Hub, Limits};
 use malote_journal::connection::Patience;
 use malote_journal::notice::{self, Notice};
 use malote_journal::{Connection, JetStream, Reader, subjects};
+use malote_pdv::Agent;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// A broker and a hub in a temporary folder.
 pub struct Stack {
+    /// The folder.
     pub folder: TempDir,
-    pub broker: Broker,
+    /// The broker, or the first of its nodes.
+    pub nodes: Nodes,
     hub: Option<Hub>,
     client: reqwest::Client,
 }
 
+/// One broker or three.
+pub enum Nodes {
+    /// One node.
+    One(Broker),
+    /// A cluster, with every stream on each node.
+    Cluster(Cluster),
+}
+
+impl Nodes {
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        match self {
+            Self::One(broker) => broker.url().to_owned(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        match self {
+            Self::One(_) => panic!("one node is no cluster"),
+            Self::Cluster(cluster) => cluster,
+        }
+    }
+}
+
+/// A hub's configuration over a broker.
 pub fn config(folder: &TempDir, broker: &Broker) -> Config {
+    of(folder, broker.url().to_owned(), broker, None)
+}
+
+fn of(folder: &TempDir, nats: String, monitored: &Broker, replicas: Option<u32>) -> Config {
     Config {
-        nats: broker.url().to_owned(),
-        monitor: Some(broker.monitor_url().to_owned()),
+        nats,
+        monitor: Some(monitored.monitor_url().to_owned()),
         database: format!("sqlite:{}", folder.path().join("hub.db").display()),
         listen: "127.0.0.1:0".parse().unwrap(),
         streams: None,
-        replicas: None,
+        replicas,
         allow_unsafe_broker: false,
         heal: false,
         limits: Limits::STANDARD,
@@ -33,27 +69,48 @@ pub fn config(folder: &TempDir, broker: &Broker) -> Config {
 }
 
 impl Stack {
+    /// Over one node.
     pub async fn start() -> Self {
         Self::with(|config| config).await
     }
 
+    /// Over one node, the hub set up otherwise.
     pub async fn with(change: impl FnOnce(Config) -> Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker =
             Broker::start(BrokerOptions::new(folder.path().join("broker"), "hub-test")).await.unwrap();
         let hub = Hub::start(change(config(&folder, &broker))).await.unwrap();
-        Self {
-            folder,
-            broker,
-            hub: Some(hub),
-            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+        Self { folder, nodes: Nodes::One(broker), hub: Some(hub), client: client() }
+    }
+
+    /// Over three nodes.
+    pub async fn over_three() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = Cluster::start(folder.path().join("cluster"), 3).await.unwrap();
+        let config = of(&folder, cluster.url(), cluster.node(0), Some(3));
+        let hub = Hub::start(config).await.unwrap();
+        Self { folder, nodes: Nodes::Cluster(cluster), hub: Some(hub), client: client() }
+    }
+
+    /// The broker that a hub of its own would be set up with.
+    pub fn broker(&self) -> &Broker {
+        match &self.nodes {
+            Nodes::One(broker) => broker,
+            Nodes::Cluster(cluster) => cluster.node(0),
         }
     }
 
+    /// Starts the agent of a registered till, in a folder of its own; the same till again goes on there.
+    pub async fn till(&self, store: &str, pdv: &str) -> Till {
+        Till::start(&self.nodes.url(), self.folder.path(), store, pdv).await
+    }
+
+    /// The hub.
     pub fn hub(&self) -> &Hub {
         self.hub.as_ref().unwrap()
     }
 
+    /// Stops the hub cleanly.
     pub async fn stop_hub(&mut self) {
         self.hub.take().unwrap().stop().await;
     }
@@ -63,34 +120,41 @@ impl Stack {
         drop(self.hub.take());
     }
 
+    /// Starts the hub again, on the same tables.
     pub async fn start_hub(&mut self) {
-        self.hub = Some(Hub::start(config(&self.folder, &self.broker)).await.unwrap());
+        self.hub = Some(Hub::start(config(&self.folder, self.broker())).await.unwrap());
     }
 
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.hub().address())
     }
 
+    /// Asks the hub.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         answer(self.client.get(self.url(path))).await
     }
 
+    /// Posts JSON to the hub.
     pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         answer(self.client.post(self.url(path)).json(&body)).await
     }
 
+    /// The same with an Idempotency-Key.
     pub async fn post_with_key(&self, path: &str, key: &str, body: Value) -> (u16, Value) {
         answer(self.client.post(self.url(path)).header("idempotency-key", key).json(&body)).await
     }
 
+    /// Puts JSON to the hub.
     pub async fn put(&self, path: &str, body: Value) -> (u16, Value) {
         answer(self.client.put(self.url(path)).json(&body)).await
     }
 
+    /// Sends records into a lot.
     pub async fn send(&self, lot: &str, query: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
         answer(self.client.post(self.url(&format!("/v1/lots/{lot}/records{query}"))).body(body)).await
     }
 
+    /// A request made by hand.
     pub async fn raw(
         &self,
         build: impl FnOnce(&reqwest::Client, String) -> reqwest::RequestBuilder,
@@ -110,6 +174,7 @@ impl Stack {
         self.open_with(json!({ "scope": scope, "kinds": ["product", "price"] })).await
     }
 
+    /// Opens a lot on these terms.
     pub async fn open_with(&self, terms: Value) -> String {
         let (status, body) = self.post("/v1/lots", terms).await;
         assert_eq!(status, 201, "{body}");
@@ -127,8 +192,9 @@ impl Stack {
         lot
     }
 
+    /// A connection of its own to the broker.
     pub async fn journal(&self) -> JetStream {
-        JetStream::new(Connection::connect(self.broker.url(), "test", Patience::None).await.unwrap())
+        JetStream::new(Connection::connect(&self.nodes.url(), "test", Patience::None).await.unwrap())
     }
 
     /// The lots that a store's stream tells of, in its order; none while there is no stream.
@@ -145,6 +211,7 @@ impl Stack {
             .collect()
     }
 
+    /// Waits until a store has been told of exactly these lots.
     pub async fn until_notices(&self, store: &str, lots: &[&String]) {
         let wanted: Vec<String> = lots.iter().map(|lot| (*lot).clone()).collect();
         until(&format!("store {store} to be told of {wanted:?}"), async || {
@@ -154,6 +221,7 @@ impl Stack {
         .await;
     }
 
+    /// Waits until a lot is in a state.
     pub async fn until_state(&self, lot: &str, state: &str) {
         until(&format!("lot {lot} to be {state}"), async || {
             let (_, body) = self.get(&format!("/v1/lots/{lot}")).await;
@@ -170,6 +238,7 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
+/// The line of a price.
 pub fn price(key: &str, cents: u64) -> String {
     format!("{{\"kind\":\"price\",\"key\":\"{key}\",\"body\":{{\"price_cents\":{cents}}}}}\n")
 }
@@ -184,5 +253,89 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> Result<(), St
             Err(state) => assert!(tokio::time::Instant::now() < deadline, "waited for {what}; last: {state}"),
         }
         tokio::task::yield_now().await;
+    }
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// A till's agent.
+pub struct Till {
+    agent: Option<Agent>,
+    config: malote_pdv::Config,
+    client: reqwest::Client,
+}
+
+impl Till {
+    async fn start(nats: &str, folder: &std::path::Path, store: &str, pdv: &str) -> Self {
+        let config = malote_pdv::Config {
+            store: StoreId::parse(store).unwrap(),
+            pdv: PdvId::parse(pdv).unwrap(),
+            dir: folder.join(format!("till-{store}-{pdv}")),
+            nats: nats.to_owned(),
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+        };
+        let agent = Agent::start(config.clone()).await.unwrap();
+        Self { agent: Some(agent), config, client: client() }
+    }
+
+    /// The agent dies without a chance to finish anything.
+    pub fn kill(&mut self) {
+        drop(self.agent.take());
+    }
+
+    /// The agent ends cleanly.
+    pub async fn stop(&mut self) {
+        self.agent.take().unwrap().stop().await;
+    }
+
+    /// The agent starts again in its folder, as soon as the one before has let go of it.
+    pub async fn start_again(&mut self) {
+        until("the till's folder to be free", async || match Agent::start(self.config.clone()).await {
+            Ok(agent) => {
+                self.agent = Some(agent);
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        })
+        .await;
+    }
+
+    /// Asks the till's own API.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        let address = self.agent.as_ref().unwrap().http_addr().unwrap();
+        answer(self.client.get(format!("http://{address}{path}"))).await
+    }
+
+    /// The effective price of a key in cents, if there is one.
+    pub async fn price(&self, key: &str) -> Option<u64> {
+        let (status, record) = self.get(&format!("/records/price/{key}")).await;
+        (status == 200).then(|| record["body"]["price_cents"].as_u64().unwrap())
+    }
+
+    /// Waits until the till shows this price.
+    pub async fn until_price(&self, key: &str, cents: Option<u64>) {
+        until(&format!("price {key} to be {cents:?}"), async || {
+            let shown = self.price(key).await;
+            (shown == cents).then_some(()).ok_or(format!("{shown:?}"))
+        })
+        .await;
+    }
+
+    /// All effective records of a kind: key and body.
+    pub async fn records(&self, kind: &str) -> BTreeMap<String, Value> {
+        let mut records = BTreeMap::new();
+        let mut after = String::new();
+        loop {
+            let (status, page) = self.get(&format!("/records/{kind}?limit=1000&after={after}")).await;
+            assert_eq!(status, 200, "{page}");
+            let rows = page["records"].as_array().unwrap();
+            let Some(last) = rows.last() else { return records };
+            last["key"].as_str().unwrap().clone_into(&mut after);
+            for row in rows {
+                records.insert(row["key"].as_str().unwrap().to_owned(), row["body"].clone());
+            }
+        }
     }
 }

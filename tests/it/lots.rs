@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::support::{Stack, price, until};
+use malote_tests::{Stack, price, until};
 
 fn code(body: &Value) -> &str {
     body["code"].as_str().unwrap_or_default()
@@ -308,7 +308,7 @@ async fn a_release_killed_half_way_tells_every_store_once() {
         // Killed later and later: before the release, between release and notices, among the notices, after them.
         for _ in 0..round * 12 {
             tokio::task::yield_now().await;
-            std::hint::black_box(stack.broker.pid());
+            std::hint::black_box(stack.broker().pid());
         }
         stack.kill_hub();
         stack.start_hub().await;
@@ -324,7 +324,7 @@ async fn a_release_killed_half_way_tells_every_store_once() {
 async fn two_hubs_share_the_work_and_do_none_of_it_twice() {
     let stack = Stack::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let other = malote_hub::Hub::start(crate::support::config(&folder, &stack.broker)).await.unwrap();
+    let other = malote_hub::Hub::start(malote_tests::config(&folder, stack.broker())).await.unwrap();
     stack.store("1", &[], &["1"]).await;
     let mut lots = Vec::new();
     for n in 0..10 {
@@ -363,7 +363,7 @@ async fn the_broker_killed_during_sending_loses_nothing_confirmed() {
     let mut confirmed = 0;
     for round in 0..6_u64 {
         if round % 2 == 1 {
-            stack.broker.kill().await.unwrap();
+            stack.broker().kill().await.unwrap();
         }
         let lines: String = (0..2_000).map(|n| price(&format!("{round}-{n}"), n)).collect();
         until("the records to be taken", async || {
