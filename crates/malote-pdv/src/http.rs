@@ -3,10 +3,11 @@
 //! A page in a browser on the till must not get at it: requests must name this machine as their host, which a
 //! rebound name does not, and a request that says which site it comes from must come from this machine.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -27,13 +28,13 @@ const LIMIT_DEFAULT: usize = 100;
 /// Answers until told to stop.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopping: CancellationToken) {
     let served =
-        axum::serve(listener, router(shared)).with_graceful_shutdown(stopping.cancelled_owned()).await;
+        axum::serve(listener, router(&shared)).with_graceful_shutdown(stopping.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "the till's HTTP ended");
     }
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+fn router(shared: &Arc<Shared>) -> Router {
     Router::new()
         .route("/records/{kind}/{key}", get(record))
         .route("/records/{kind}", get(records))
@@ -45,7 +46,20 @@ fn router(shared: Arc<Shared>) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here")
         })
         .layer(middleware::from_fn(local_only))
-        .with_state(shared)
+        .with_state(Arc::downgrade(shared))
+}
+
+/// The agent, while there is one. A connection that is kept open must not keep the agent: its directory would stay
+/// locked.
+struct Alive(Arc<Shared>);
+
+impl FromRequestParts<Weak<Shared>> for Alive {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, agent: &Weak<Shared>) -> Result<Self, Problem> {
+        let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping");
+        agent.upgrade().map(Self).ok_or_else(gone)
+    }
 }
 
 /// A refusal as RFC 9457 wants it.
@@ -128,7 +142,7 @@ fn names_this_machine(authority: &str) -> bool {
 }
 
 async fn record(
-    State(shared): State<Arc<Shared>>,
+    Alive(shared): Alive,
     Path((kind, key)): Path<(String, String)>,
 ) -> Result<Json<Record>, Problem> {
     let kind = Kind::parse(&kind).map_err(Problem::bad)?;
@@ -157,7 +171,7 @@ struct Records {
 }
 
 async fn records(
-    State(shared): State<Arc<Shared>>,
+    Alive(shared): Alive,
     Path(kind): Path<String>,
     query: Result<Query<RecordsQuery>, QueryRejection>,
 ) -> Result<Json<Records>, Problem> {
@@ -181,7 +195,7 @@ struct Lots {
 }
 
 async fn lots(
-    State(shared): State<Arc<Shared>>,
+    Alive(shared): Alive,
     query: Result<Query<LotsQuery>, QueryRejection>,
 ) -> Result<Json<Lots>, Problem> {
     let Query(query) = query?;
@@ -197,11 +211,11 @@ fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     }
 }
 
-async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Status>, Problem> {
+async fn status(Alive(shared): Alive) -> Result<Json<Status>, Problem> {
     Ok(Json(shared.status().await?))
 }
 
-async fn healthz(State(shared): State<Arc<Shared>>) -> Result<&'static str, Problem> {
+async fn healthz(Alive(shared): Alive) -> Result<&'static str, Problem> {
     shared.store.counts().await?;
     Ok("ok\n")
 }

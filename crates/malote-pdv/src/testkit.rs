@@ -63,6 +63,7 @@ pub(crate) fn lot(scope: &str, mode: Mode, version: u64, lines: &[Line], chunk_r
         bytes: 0,
         digest: Digest::of(b""),
         version,
+        snapshot: false,
     };
     let mut chunks = BTreeMap::new();
     let mut digests = Vec::new();

@@ -61,7 +61,12 @@ impl Store {
         for stored in page {
             match notice::decode(stored) {
                 Ok((Notice::Lot(lot), meta)) => match self.refusal(&lot) {
-                    None => found.lots += u64::from(self.lot(&mut tx, stored, &lot, &meta).await?),
+                    None => {
+                        found.lots += u64::from(self.lot(&mut tx, stored, &lot, &meta).await?);
+                        if lot.snapshot {
+                            self.spare(&mut tx, lot.lot).await?;
+                        }
+                    }
                     Some(reason) => {
                         found.unread += 1;
                         unread(&mut tx, stored, reason).await?;
@@ -151,6 +156,32 @@ impl Store {
             .fetch_one(conn)
             .await
             .map_err(failed(TAKING_IN))
+    }
+
+    /// A snapshot repeats what was released before it: a till that has applied all of that does not need it.
+    async fn spare(&self, conn: &mut SqliteConnection, snapshot: LotId) -> Result<(), StoreError> {
+        let open = open_lots(conn).await?;
+        let Some(own) = open.iter().find(|lot| lot.lot == snapshot) else { return Ok(()) };
+        let lacks = |lot: &&Open| lot.scope == own.scope && lot.version <= own.version && lot.id != own.id;
+        if open.iter().any(|lot| lacks(&lot)) || !knows(conn, own.scope, own.id).await? {
+            return Ok(());
+        }
+        sqlx::query("UPDATE lot SET state = 'applied', done_at = ?, reason = NULL WHERE id = ?")
+            .bind(now().micros())
+            .bind(own.id)
+            .execute(&mut *conn)
+            .await
+            .map_err(failed(TAKING_IN))?;
+        let event = Event::LotApplied {
+            lot: own.lot,
+            notice: own.notice,
+            upserted: 0,
+            deleted: 0,
+            quarantined: 0,
+            problems: vec![],
+            took_ms: 0,
+        };
+        report(conn, self, &event, own.cause).await
     }
 
     /// Marks the open lots that later full lots of their scope replace kind by kind, and reports them.
@@ -246,6 +277,16 @@ impl Store {
             .map_err(failed("stepping back"))?;
         tx.commit().await.map_err(failed("stepping back"))
     }
+}
+
+/// Whether this till has had another lot of the scope: one that has had none has nothing that could be repeated.
+async fn knows(conn: &mut SqliteConnection, scope: i64, except: i64) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM lot WHERE scope = ? AND id <> ?)")
+        .bind(scope)
+        .bind(except)
+        .fetch_one(conn)
+        .await
+        .map_err(failed(TAKING_IN))
 }
 
 async fn open_lots(conn: &mut SqliteConnection) -> Result<Vec<Open>, StoreError> {

@@ -389,16 +389,18 @@ async fn applying_killed_at_every_await_is_all_or_nothing() {
     let old = shown(&store, "price").await;
     store.close().await;
     drop(store);
-    let (mut completed, mut kills) = (false, 0);
-    while !completed {
+    // How often a statement is waited for depends on SQLite's thread, so a number of polls is not a place: many are tried.
+    let (mut completed, mut interrupted, mut kills) = (0, 0, 0);
+    while completed < 3 || kills < 40 {
         let dir = copy(base.path());
         let store = open(dir.path()).await;
-        completed = killed_after(kills, store.apply(&work, &BTreeMap::new())).await.is_some();
+        completed += u32::from(killed_after(kills, store.apply(&work, &BTreeMap::new())).await.is_some());
         drop(store);
         let store = open(dir.path()).await;
         let state = shown(&store, "price").await;
         let open = store.next_work().await.unwrap().ok();
         if let Some(work) = open {
+            interrupted += 1;
             assert_eq!(state, old, "killed after {kills} polls");
             assert_eq!(reports(&store).await.len(), 1);
             assert_eq!(store.staged(&work).await.unwrap().len(), 3);
@@ -412,7 +414,7 @@ async fn applying_killed_at_every_await_is_all_or_nothing() {
         assert!(store.staged(&work).await.unwrap().is_empty());
         kills += 1;
     }
-    assert!(kills > 20, "the apply has more awaits than {kills}");
+    assert!(interrupted >= 8, "only {interrupted} kills came before the commit");
 }
 
 /// A lot of the property test: scope, full or not, records.
