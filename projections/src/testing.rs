@@ -9,7 +9,9 @@ use malote_domain::{
     Actor, CommandId, Ctx, Cursor, Digest, Fact, GroupId, Kind, LotId, PdvId, Read, Recorded, Scope, StoreId,
     Timestamp,
 };
-use sqlx::Row;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, Execute, Row};
 
 use crate::Projection;
 use crate::db::Db;
@@ -168,6 +170,23 @@ pub(crate) fn failed(lot: u64, at: PdvAddress, attempt: u32) -> Fact {
 
 pub(crate) fn superseded(lot: u64, at: PdvAddress, by: u64) -> Fact {
     Fact::Till(at, TillEvent::LotSuperseded { lot: lot_id(lot), notice: lot, by: lot_id(by) })
+}
+
+/// A statement over many rows finds each by a key, whatever is in the tables.
+pub(crate) async fn no_scan(conn: &mut AnyConnection, mut query: Query<'static, Any, AnyArguments>) {
+    let arguments = query.take_arguments().unwrap().unwrap();
+    let sql = query.sql();
+    let explain = format!("EXPLAIN QUERY PLAN {}", sql.as_str());
+    let plan = sqlx::query_with(sqlx::AssertSqlSafe(explain), arguments).fetch_all(conn).await.unwrap();
+    let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+    // The given rows, and the tills where their number in each store is asked for.
+    let fine = |step: &String| {
+        !step.starts_with("SCAN ")
+            || ["c", "pdv"].contains(&step.split(' ').nth(1).unwrap())
+            || step.ends_with("CONSTANT ROW")
+            || step.ends_with("VALUES CLAUSE")
+    };
+    assert!(steps.iter().all(fine), "{} scans: {steps:#?}", sql.as_str());
 }
 
 /// Every row of every table as a line, but for when something was parked.

@@ -30,7 +30,7 @@ CREATE TABLE lot (
 CREATE INDEX lot_by_opened ON lot (opened_seq);
 CREATE INDEX lot_by_state ON lot (state, opened_seq);
 CREATE INDEX lot_by_scope ON lot (scope, opened_seq);
-CREATE INDEX lot_by_version ON lot (version);
+CREATE INDEX lot_by_release ON lot (scope, version);
 
 CREATE TABLE lot_kind (
   lot     TEXT   NOT NULL,
