@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use malote_client::source::{Op, SourceOptions};
-use malote_client::{Declared, Kind, LotId, LotState, Mode, NewLot, Scope};
+use malote_client::{ClientError, Declared, Kind, LotId, LotState, Mode, NewLot, Refusal, Scope};
 use serde_json::json;
 
 use crate::cli::{Global, duration};
@@ -21,7 +21,7 @@ use crate::output::Shell;
 use crate::trace::{self, TraceArgs};
 use console::Console;
 use follow::{Followed, follow};
-use send::{FileToSend, SendError, send_file, write_refused};
+use send::{FileToSend, SendError, SentFile, send_file, write_refused};
 
 const TILLS_NAMED: usize = 10;
 
@@ -230,14 +230,12 @@ async fn run_send(args: &SendArgs, global: &Global, shell: &mut Shell) -> Result
     let mut console = Console::new(shell, global.json, file.path.display().to_string());
     let sent = send_file(&client, &file, &mut console, &stop).await;
     if let Some(path) = &args.refused {
-        let refusals = match &sent {
-            Ok(sent) => sent.taken.refusals.as_slice(),
-            Err(SendError::Nothing { refusals, .. }) => refusals,
-            Err(_) => &[],
-        };
-        write_refused(path, refusals).map_err(|error| {
+        write_refused(path, refusals(&sent)).map_err(|error| {
             Failure::usage(format!("the refused records cannot be written to {}: {error}", path.display()))
         })?;
+    }
+    if let (Err(SendError::Client(_)), false) = (&sent, global.json) {
+        console.refusals(refusals(&sent))?;
     }
     let sent = sent?;
     let refused = if sent.taken.refused > 0 { Exit::Failed } else { Exit::Fine };
@@ -256,6 +254,22 @@ async fn run_send(args: &SendArgs, global: &Global, shell: &mut Shell) -> Result
     }
     let arrived = if stop.is_cancelled() { Exit::Interrupted } else { arrived(&followed) };
     Ok(if arrived == Exit::Fine { refused } else { arrived })
+}
+
+/// The records that were refused, as far as they are named.
+fn refusals(sent: &Result<SentFile, SendError>) -> &[Refusal] {
+    match sent {
+        Ok(sent) => &sent.taken.refusals,
+        Err(SendError::Nothing { refusals, .. }) => refusals,
+        Err(SendError::Client(ClientError::Refused { refusal: Some(one), .. })) => std::slice::from_ref(one),
+        Err(
+            SendError::Client(_)
+            | SendError::Source(_)
+            | SendError::Progress(_)
+            | SendError::Interrupted { .. }
+            | SendError::Reader,
+        ) => &[],
+    }
 }
 
 /// Whether every till that could have the lot has all of it.
@@ -278,13 +292,13 @@ fn say_followed(followed: &Followed, shell: &mut Shell) -> io::Result<()> {
     }
     shell.tell(format!("{} of {} tills have it", totals.settled(), totals.pdvs))?;
     for (count, what) in [
-        (totals.applied_with_errors, "without some records"),
-        (totals.failed, "could not apply it and go on trying"),
-        (waiting.offline, "are offline and get it when they are back"),
-        (waiting.online.saturating_sub(totals.failed), "are online and have not reported"),
+        (totals.applied_with_errors, "have it without some records"),
+        (totals.failed, "could not apply it, trying on"),
+        (waiting.offline, "offline, to get it when back"),
+        (waiting.online.saturating_sub(totals.failed), "online and yet to report"),
     ] {
         if count > 0 {
-            shell.tell(format!("  {count} {what}"))?;
+            shell.tell(format!("  {what}: {count}"))?;
         }
     }
     let names: Vec<String> =

@@ -229,7 +229,9 @@ fn show(view: &StoreView, shell: &mut Shell) -> io::Result<()> {
         shell.data(format!("cnpj     {cnpj}"))?;
     }
     shell.data(format!("zone     {}", view.zone))?;
-    shell.data(format!("groups   {}", view.groups.join(" ")))?;
+    if !view.groups.is_empty() {
+        shell.data(format!("groups   {}", view.groups.join(" ")))?;
+    }
     shell.data(format!("changed  {}", view.changed_at))?;
     let mut table = Table::new(["TILL", "LAST NOTICE", "LAST REPORT"]);
     for pdv in &view.pdvs {

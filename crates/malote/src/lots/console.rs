@@ -3,6 +3,7 @@
 use std::io;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use malote_client::{Refusal, Taken};
 
 use super::send::{Progress, Step, by_code};
 use crate::output::Shell;
@@ -51,22 +52,31 @@ impl<'a> Console<'a> {
         }
     }
 
-    fn refusals(&mut self, taken: &malote_client::Taken) -> io::Result<()> {
-        for refusal in taken.refusals.iter().take(REFUSALS_SHOWN) {
+    /// Names refused records by file and line.
+    pub(crate) fn refusals(&mut self, refusals: &[Refusal]) -> io::Result<()> {
+        for refusal in refusals.iter().take(REFUSALS_SHOWN) {
             let kind = refusal.kind.as_deref().unwrap_or("record");
             let key = refusal.key.as_deref().map_or_else(String::new, |key| format!(" '{}'", clean(key)));
             let reason = clean(&refusal.reason);
             self.shell.tell(format!("{}:{}: {kind}{key} refused: {reason}", self.file, refusal.line))?;
         }
-        let shown = taken.refusals.len().min(REFUSALS_SHOWN) as u64;
-        if taken.refused > shown {
-            let codes: Vec<String> =
-                by_code(&taken.refusals).into_iter().map(|(code, count)| format!("{count} {code}")).collect();
-            let more = taken.refused - shown;
-            self.shell.tell(format!("and {more} more refused; of those named: {}", codes.join(", ")))?;
-            self.shell.tell("hint: --refused FILE.csv writes all that are named")?;
-        }
         Ok(())
+    }
+
+    /// Says that more were refused than are shown.
+    fn more_refusals(&mut self, taken: &Taken) -> io::Result<()> {
+        let shown = taken.refusals.len().min(REFUSALS_SHOWN) as u64;
+        if taken.refused == shown {
+            return Ok(());
+        }
+        let codes: Vec<String> =
+            by_code(&taken.refusals).into_iter().map(|(code, count)| format!("{count} {code}")).collect();
+        self.shell.tell(format!(
+            "and {} more refused; of those named: {}",
+            taken.refused - shown,
+            codes.join(", ")
+        ))?;
+        self.shell.tell("hint: --refused FILE.csv writes all that are named")
     }
 }
 
@@ -93,7 +103,8 @@ impl Progress for Console<'_> {
                 self.shell.tell(format!("lot {lot} is open for {scope}: {}", kinds.join(", ")))
             }
             Step::Sent { took_ms, taken, .. } => {
-                self.refusals(taken)?;
+                self.refusals(&taken.refusals)?;
+                self.more_refusals(taken)?;
                 let records = counted(taken.accepted, "record");
                 let size = bytes(taken.stored_bytes);
                 let mut text = format!(
