@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod arrival;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod lots;

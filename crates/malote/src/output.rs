@@ -15,7 +15,7 @@ pub struct Shell {
 
 /// An output that may be closed from the other end, by `head` for instance, which is nobody's mistake.
 struct Pipe {
-    writer: Box<dyn Write + Send>,
+    writer: Box<dyn Write + Send + Sync>,
     closed: bool,
 }
 
@@ -39,8 +39,8 @@ impl Pipe {
 impl Shell {
     /// A shell over two writers; `terminal` says whether a person watches the second one.
     pub fn new(
-        out: impl Write + Send + 'static,
-        err: impl Write + Send + 'static,
+        out: impl Write + Send + Sync + 'static,
+        err: impl Write + Send + Sync + 'static,
         terminal: bool,
         stop: CancellationToken,
     ) -> Self {

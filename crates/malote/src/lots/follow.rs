@@ -63,7 +63,7 @@ pub async fn follow(
         }
         let last = Instant::now() >= deadline || stop.is_cancelled();
         match view.state {
-            LotState::Open | LotState::Aborted | LotState::Recalled => {
+            LotState::Aborted | LotState::Recalled => {
                 return done(view, Waiting::default(), progress);
             }
             LotState::Closed | LotState::Releasing if view.activate_at.is_some() => {
@@ -71,8 +71,9 @@ pub async fn follow(
                 tell_done(&view, &waiting, progress)?;
                 return Ok(Followed { view, waiting, is_ahead: true });
             }
-            LotState::Closed | LotState::Releasing if !last => {}
-            LotState::Closed | LotState::Releasing | LotState::Released => {
+            // The tables that are asked are a moment behind the close that was confirmed.
+            LotState::Open | LotState::Closed | LotState::Releasing if !last => {}
+            LotState::Open | LotState::Closed | LotState::Releasing | LotState::Released => {
                 if view.totals.settled() >= view.totals.pdvs && view.state == LotState::Released {
                     return done(view, Waiting::default(), progress);
                 }
