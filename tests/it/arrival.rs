@@ -94,6 +94,7 @@ async fn a_till_that_was_away_catches_up_and_shows_its_distance_until_then() {
     let (_, pdvs) = stack.get("/v1/pdvs").await;
     let till = |pdv: &str| pdvs["pdvs"].as_array().unwrap().iter().find(|p| p["pdv"] == pdv).unwrap().clone();
     assert_eq!(till("1")["notices_behind"], 30, "{pdvs}");
+    assert!(till("1")["seconds_behind"].as_i64().is_some(), "{pdvs}");
     let (_, view) = stack.get(&format!("/v1/lots/{last}/arrival?state=pending")).await;
     assert_eq!(view["arrival"][0]["pdv"], "1", "{view}");
     away.start_again().await;
@@ -153,8 +154,12 @@ async fn a_new_till_gets_there_without_having_seen_history() {
         .await;
     }
     // The snapshot spared them the lots before it, and the till that had those did not need the snapshot.
-    arrived(&stack, &snapshot).await;
-    let (_, view) = stack.get(&format!("/v1/lots/{snapshot}/arrival")).await;
+    let mut view = Value::Null;
+    until("the store that came later to report", async || {
+        view = stack.get(&format!("/v1/lots/{snapshot}/arrival?state=applied")).await.1;
+        (view["arrival"].as_array().unwrap().len() == 3).then_some(()).ok_or(view.to_string())
+    })
+    .await;
     let upserted = |store: &str, pdv: &str| {
         let rows = view["arrival"].as_array().unwrap();
         rows.iter().find(|row| row["store"] == store && row["pdv"] == pdv).unwrap()["upserted"]
@@ -164,7 +169,12 @@ async fn a_new_till_gets_there_without_having_seen_history() {
     assert_eq!((upserted("1", "1"), upserted("1", "2"), upserted("2", "1")), (0, 21, 21), "{view}");
     let (_, lots) = stack.get("/v1/lots?limit=100").await;
     let first = lots["lots"].as_array().unwrap().last().unwrap()["lot"].as_str().unwrap().to_owned();
-    let totals = arrived(&stack, &first).await;
+    let mut totals = Value::Null;
+    until("all of them to have reported the first lot", async || {
+        totals = arrived(&stack, &first).await;
+        (totals["pdvs"] == 3).then_some(()).ok_or(totals.to_string())
+    })
+    .await;
     let counts = ["stores", "pdvs", "applied", "superseded"].map(|count| totals[count].as_u64().unwrap());
     assert_eq!(counts, [2, 3, 1, 2], "the tills that came later did not need it: {totals}");
 }

@@ -151,6 +151,12 @@ async fn bad_requests_say_what_is_wrong() {
     }
     assert_eq!(stack.send(unknown, "", price("1", 1)).await.0, 404);
     assert_eq!(stack.get("/v1/lots/not-a-lot").await.0, 404);
+    for path in ["/v1/lots?limit=many", "/v1/trace?kind=price", "/v1/lots?wrong=1"] {
+        let (status, body) = stack.get(path).await;
+        assert_eq!((status, code(&body)), (400, "request"), "{path} {body}");
+    }
+    assert_eq!(code(&stack.get("/nothing/here").await.1), "route");
+    assert_eq!(stack.raw(|client, url| client.delete(url + "/v1/lots")).await.1["status"], 405);
     let lot = stack.open("all").await;
     let (status, body) = stack.send(&lot, "?kind=tender", price("1", 1)).await;
     assert_eq!((status, code(&body)), (422, "lots.kind_not_declared"));

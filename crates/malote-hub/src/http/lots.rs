@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -290,16 +291,19 @@ pub(crate) async fn list(
     Ok(Json(json!({ "lots": lots, "before": next })))
 }
 
+/// Gives the tables, which may be a few milliseconds behind what a sender was just told, a moment to catch up. With
+/// the broker away they answer what they have.
+async fn soon(app: &App) {
+    let _ = tokio::time::timeout(Duration::from_secs(1), app.lots_caught_up()).await;
+}
+
 /// `GET /v1/lots/{lot}`
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Path(lot): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let lot = lot_of(&lot)?;
-    if app.db.lot(lot).await?.is_none() {
-        // Opened a moment ago: the tables may be a few milliseconds behind what its sender was told.
-        app.lots_caught_up().await?;
-    }
+    soon(&app).await;
     let view = app.db.lot(lot).await?.ok_or_else(|| {
         Problem::not_found("lots.unknown", "there is no such lot; `malote lot ls` lists those there are")
     })?;
@@ -353,6 +357,7 @@ pub(crate) async fn arrival(
             .transpose()?,
     };
     let after = query.after.as_deref().map(address_of).transpose()?;
+    soon(&app).await;
     let rows = app.db.lot_arrival(lot, &filter, after.as_ref(), query.limit.unwrap_or(200)).await?;
     let next = rows.last().map(|row| format!("{}.{}", row.store, row.pdv));
     let rows: Vec<Value> =

@@ -49,6 +49,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             Problem::not_found("route", "there is nothing at this address; see /v1/lots and /v1/stores")
         })
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
+        .layer(middleware::from_fn(as_problem))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
         .layer(middleware::from_fn(only_local))
         .with_state(app)
@@ -74,6 +75,23 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     ];
     app.metrics.requests.get_or_create(&labels).inc();
     response
+}
+
+/// Words a refusal of the router or an extractor as what all refusals are.
+async fn as_problem(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let worded = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes().starts_with(b"application/problem+json")
+            || kind.as_bytes().starts_with(b"application/json")
+    });
+    let status = response.status();
+    if worded || !status.is_client_error() {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), 4 * 1024).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let detail = if text.is_empty() { status.canonical_reason().unwrap_or("refused") } else { &text };
+    Problem::status(status, "request", detail.to_owned()).into_response()
 }
 
 /// Without tokens only this machine is served, and pages that a browser on it shows are not this machine: their

@@ -1,6 +1,6 @@
 //! Stores, groups and tills over HTTP.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,7 +8,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use malote_domain::registry::{Cnpj, Name, PdvAddress, StoreDetails};
-use malote_domain::{GroupId, PdvId, StoreId};
+use malote_domain::{GroupId, PdvId, StoreId, Timestamp};
+use malote_journal::wire::Beat;
+use malote_journal::{Reader, notice, subjects};
 use malote_projections::registry::PdvView;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -156,31 +158,49 @@ pub(crate) async fn pdvs(
     let mut rows = Vec::new();
     for store in &stores {
         let id = store_id(&store.store)?;
-        let stream =
-            malote_journal::Reader::new(app.journal.clone(), malote_journal::subjects::store_stream(&id));
+        let stream = Reader::new(app.journal.clone(), subjects::store_stream(&id));
         // A store without a till has no stream.
         let last = if store.pdvs.is_empty() { None } else { stream.last_sequence().await.ok() };
-        rows.extend(store.pdvs.iter().map(|pdv| distance(&app, &id, pdv, last)));
+        let mut ages = BTreeMap::new();
+        for pdv in &store.pdvs {
+            let beat = PdvId::parse(&pdv.pdv)
+                .ok()
+                .and_then(|pdv| app.beats.of(&PdvAddress { store: id.clone(), pdv }));
+            let notice = pdv.notice.max(beat.as_ref().map(|(_, beat)| beat.notice)).unwrap_or(0);
+            if last.is_some_and(|last| last > notice) && !ages.contains_key(&notice) {
+                ages.insert(notice, waiting_since(&stream, notice + 1).await);
+            }
+            rows.push(distance(&store.store, pdv, beat, notice, last, ages.get(&notice).copied().flatten()));
+        }
     }
     Ok(Json(json!({ "pdvs": rows, "after": next })))
 }
 
-fn distance(app: &App, store: &StoreId, pdv: &PdvView, last: Option<u64>) -> Value {
+/// When a notice was sent.
+async fn waiting_since(stream: &Reader, sequence: u64) -> Option<Timestamp> {
+    let stored = stream.at(sequence).await.ok()??;
+    notice::decode(&stored).ok().map(|(_, meta)| meta.occurred_at)
+}
+
+fn distance(
+    store: &str,
+    pdv: &PdvView,
+    beat: Option<(Timestamp, Beat)>,
+    notice: u64,
+    last: Option<u64>,
+    waiting_since: Option<Timestamp>,
+) -> Value {
     let now = clock::now();
-    let beat =
-        PdvId::parse(&pdv.pdv).ok().and_then(|pdv| app.beats.of(&PdvAddress { store: store.clone(), pdv }));
-    let beat_notice = beat.as_ref().map(|(_, beat)| beat.notice);
-    let notice = pdv.notice.max(beat_notice);
-    let behind = last.map(|last| last.saturating_sub(notice.unwrap_or(0)));
+    let seconds_since = |at: Timestamp| (now.micros() - at.micros()).max(0) / 1_000_000;
     let seen = beat.as_ref().map(|(at, _)| *at);
-    let silent = seen.map(|at| (now.micros() - at.micros()).max(0) / 1_000_000);
     json!({
-        "store": store.as_str(),
+        "store": store,
         "pdv": pdv.pdv,
         "online": seen.is_some_and(|at| beats::is_online(at, now)),
         "notice": notice,
-        "notices_behind": behind,
-        "seconds_silent": silent,
+        "notices_behind": last.map(|last| last.saturating_sub(notice)),
+        "seconds_behind": waiting_since.map_or(0, seconds_since),
+        "seconds_silent": seen.map(seconds_since),
         "seen_at": seen.map(|at| at.to_string()).or_else(|| pdv.seen_at.clone()),
         "version": beat.map(|(_, beat)| beat.version),
     })

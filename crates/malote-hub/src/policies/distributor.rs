@@ -147,7 +147,10 @@ async fn happened(
     streams: &BTreeSet<StoreId>,
 ) -> Result<(), Failure> {
     match event {
-        lots::Event::Closed(_) => advance(app, lot).await,
+        lots::Event::Closed(_) => {
+            app.sessions.leave(lot);
+            advance(app, lot).await
+        }
         lots::Event::Released { stores, .. } => {
             let (state, _) = load::<Lot, _>(&app.journal, &lot).await?;
             let Some((terms, manifest)) = closed(state) else {
@@ -157,7 +160,12 @@ async fn happened(
             let there = stores.iter().filter(|store| streams.contains(*store));
             announce(app, &notice_of(lot, &terms, &manifest, fact.sequence), there, &fact.meta).await
         }
-        lots::Event::Opened(_) | lots::Event::Aborted(_) | lots::Event::Recalled { .. } => Ok(()),
+        // Whatever hub it was that ended the lot: what this one remembers of its filling is of no use any more.
+        lots::Event::Aborted(_) | lots::Event::Recalled { .. } => {
+            app.sessions.leave(lot);
+            Ok(())
+        }
+        lots::Event::Opened(_) => Ok(()),
     }
 }
 
