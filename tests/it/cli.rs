@@ -118,7 +118,9 @@ const PRICES: &str = "sku,price_cents\n1,100\n2,200\n";
 async fn files_that_cannot_be_read_open_no_lot() {
     let desk = Desk::new().await;
     let big = format!("sku,price_cents,note\n1,100,{}\n", "x".repeat(70 * 1024));
-    let cases: &[(&str, &[u8], &[&str], &[&str])] = &[
+    // Name, content, more arguments, what is said.
+    type Case<'a> = (&'a str, &'a [u8], &'a [&'a str], &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
         ("column.csv", b"sku,price\n1,100\n", &[], &["column.csv", "'price_cents'", "'price'"]),
         ("key.csv", b"code,price_cents\n1,100\n", &[], &["'sku'", "--key COLUMN"]),
         ("delimiter.csv", b"sku;price_cents\n1;100\n", &["--delimiter", ","], &["';'", "--delimiter"]),
@@ -386,4 +388,46 @@ async fn a_hub_that_restarts_in_the_middle_costs_only_time() {
     let closed = &said.steps("closed")[0]["records"]["price"];
     assert!(closed.as_u64().unwrap() >= 300_000, "{closed}");
     hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broker_and_hub_come_up_as_one_and_again_with_what_they_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("a 100% folder?#1");
+    for round in 0..2 {
+        let (out, err, stop) = (Buffer::default(), Buffer::default(), CancellationToken::new());
+        let args = ["malote", "up", "--dir", dir.to_str().unwrap(), "--listen", "127.0.0.1:0", "--json"];
+        let mut shell = Shell::new(out.clone(), err.clone(), false, stop.clone());
+        let cli = malote::parse(args).unwrap();
+        let work = async {
+            until("it to be up", async || {
+                let up = err.text().contains("malote is up");
+                up.then_some(()).ok_or_else(|| err.text())
+            })
+            .await;
+            let up: Value = serde_json::from_str(out.text().lines().next().unwrap()).unwrap();
+            let hub = up["hub"].as_str().unwrap();
+            let said = malote_at(hub, &["store", "ls"], CancellationToken::new()).await.exits(Exit::Fine);
+            assert_eq!(said.out.contains("Cuiabá"), round > 0, "{said:#?}");
+            let add = ["store", "add", "001", "--name", "Cuiabá", "--zone", "America/Cuiaba"];
+            malote_at(hub, &add, CancellationToken::new()).await.exits(Exit::Fine);
+            stop.cancel();
+        };
+        let (exit, ()) = tokio::join!(Box::pin(malote::run(cli, &mut shell)), work);
+        assert_eq!(exit, Exit::Fine, "{}", err.text());
+    }
+    assert!(dir.join("hub.db").is_file(), "the database is where it was said to be");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_a_lot_of_all_there_is() {
+    let desk = Desk::new().await;
+    desk.stack.store("001", &[], &["1"]).await;
+    let file = desk.file("prices.csv", PRICES);
+    let first = desk.send(&file, &["--kind", "price"]).await.exits(Exit::Fine);
+    desk.stack.until_state(first.out.trim(), "released").await;
+    let said = desk.malote(&["lot", "snapshot"]).await.exits(Exit::Fine);
+    desk.stack.until_state(said.out.trim(), "released").await;
+    let said = desk.malote(&["lot", "status", said.out.trim()]).await.exits(Exit::Fine);
+    assert!(said.out.contains("all, all there is") && said.out.contains("2 price"), "{}", said.out);
 }

@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// The longest that one try of a call may take; the hub answers within seconds or says that it cannot.
 const TRY_DEADLINE: Duration = Duration::from_secs(30);
+/// The longest that one try of a snapshot may take: it holds all that its scope holds.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(600);
 const SHOWN_CHARS: usize = 200;
 
 /// A hub, as the back office sees it. Cheap to clone.
@@ -74,11 +76,19 @@ struct Call {
     /// What makes a command the same command when it is asked again.
     key: Option<String>,
     body: Option<serde_json::Value>,
+    deadline: Duration,
 }
 
 impl Call {
     fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), query: vec![], key: None, body: None }
+        Self {
+            method: Method::GET,
+            path: path.into(),
+            query: vec![],
+            key: None,
+            body: None,
+            deadline: TRY_DEADLINE,
+        }
     }
 
     fn command(method: Method, path: impl Into<String>, body: impl Serialize) -> Result<Self, ClientError> {
@@ -88,7 +98,8 @@ impl Call {
             key: path.clone(),
             source,
         })?;
-        Ok(Self { method, path, query: vec![], key: Some(Uuid::now_v7().to_string()), body: Some(body) })
+        let key = Some(Uuid::now_v7().to_string());
+        Ok(Self { method, path, query: vec![], key, body: Some(body), deadline: TRY_DEADLINE })
     }
 
     fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
@@ -148,15 +159,34 @@ impl Client {
     /// # Errors
     /// When the hub refuses the terms or does not answer; the same holds for all that follow.
     pub async fn open_lot(&self, lot: &NewLot) -> Result<LotId, ClientError> {
+        self.new_lot(Call::command(Method::POST, "/v1/lots", lot)?).await
+    }
+
+    /// Makes a lot of what a scope holds now, for tills that are new; of all its kinds when none are named.
+    ///
+    /// # Errors
+    /// See [`Client::open_lot`].
+    pub async fn snapshot(&self, scope: &str, kinds: &[String]) -> Result<LotId, ClientError> {
+        let kinds = Some(kinds).filter(|kinds| !kinds.is_empty());
+        let mut call = Call::command(
+            Method::POST,
+            "/v1/snapshots",
+            serde_json::json!({ "scope": scope, "kinds": kinds }),
+        )?;
+        call.deadline = SNAPSHOT_DEADLINE;
+        self.new_lot(call).await
+    }
+
+    async fn new_lot(&self, call: Call) -> Result<LotId, ClientError> {
         #[derive(Deserialize)]
-        struct Opened {
+        struct New {
             lot: String,
         }
-        let opened: Opened = self.call(Call::command(Method::POST, "/v1/lots", lot)?).await?;
-        LotId::parse(&opened.lot).map_err(|error| ClientError::Broken {
-            url: format!("{}/v1/lots", self.url),
-            found: opened.lot.clone(),
-            source: Some(Box::new(error)),
+        let url = format!("{}{}", self.url, call.path);
+        let new: New = self.call(call).await?;
+        LotId::parse(&new.lot).map_err(|error| {
+            let found = new.lot.clone();
+            ClientError::Broken { url, found, source: Some(Box::new(error)) }
         })
     }
 
@@ -398,7 +428,7 @@ impl Client {
         let mut tries = self.tries();
         loop {
             let mut request = self.http.request(call.method.clone(), format!("{}{}", self.url, call.path));
-            request = request.query(&call.query).timeout(TRY_DEADLINE);
+            request = request.query(&call.query).timeout(call.deadline);
             if let Some(key) = &call.key {
                 request = request.header("idempotency-key", key);
             }

@@ -73,6 +73,15 @@ pub(crate) enum Command {
         #[arg(long, default_value = "recalled on the command line")]
         reason: String,
     },
+    /// Make one lot of all that a scope holds now, so that new tills need no older ones
+    Snapshot {
+        /// What to make it of: all, group-<group> or store-<store>
+        #[arg(long, default_value = "all")]
+        scope: Scope,
+        /// Only these kinds
+        #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+        kinds: Vec<Kind>,
+    },
     /// Where one record is, and why not where it is not
     Trace(TraceArgs),
 }
@@ -176,6 +185,16 @@ pub(crate) async fn run(command: Command, global: &Global, shell: &mut Shell) ->
         Command::Recall { lot, reason } => {
             global.client()?.recall_lot(lot, &reason).await?;
             ended(lot, "recalled", global.json, shell)
+        }
+        Command::Snapshot { scope, kinds } => {
+            let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+            let lot = global.client()?.snapshot(&scope.to_string(), &kinds).await?;
+            if global.json {
+                shell.json(&json!({ "lot": lot.to_string(), "state": "closed" }))?;
+            } else {
+                shell.data(lot.to_string())?;
+            }
+            Ok(Exit::Fine)
         }
         Command::Trace(args) => trace::run(&args, global, shell).await,
     }
@@ -313,3 +332,6 @@ fn say_followed(followed: &Followed, shell: &mut Shell) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
