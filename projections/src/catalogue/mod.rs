@@ -12,7 +12,7 @@ mod trace;
 use std::collections::{BTreeSet, HashMap};
 
 use malote_domain::{Cursor, Kind, LotId, Scope};
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::AnyConnection;
 
 pub use queries::CatalogueRecord;
 pub use trace::{Place, PlaceState, Sent, Trace};
@@ -55,11 +55,11 @@ pub struct CatalogueRow<'a> {
     pub hash: [u8; 16],
 }
 
-/// A lot on its way into the catalogue: one transaction that everybody else's writes wait for, so have the records
-/// at hand before beginning. Dropped without [`CatalogueLoad::commit`], it leaves nothing.
+/// A lot on its way into the catalogue, in many short transactions. Dropped without [`CatalogueLoad::commit`] it is
+/// taken in again from its first record, which changes nothing.
 #[derive(Debug)]
-pub struct CatalogueLoad {
-    tx: Transaction<'static, Any>,
+pub struct CatalogueLoad<'a> {
+    db: &'a Db,
     lot: CatalogueLot,
     scope: String,
     expected: Option<Cursor>,
@@ -71,16 +71,13 @@ impl Db {
     /// Begins to take in the records of a released lot. `expected` is the catalogue's place in `LOTS`.
     ///
     /// # Errors
-    /// When another runner has moved the catalogue on, or the database fails.
+    /// When the database fails.
     pub async fn begin_catalogue(
         &self,
         lot: CatalogueLot,
         expected: Option<Cursor>,
-    ) -> Result<CatalogueLoad, ApplyError> {
+    ) -> Result<CatalogueLoad<'_>, ApplyError> {
         let mut tx = self.begin().await?;
-        // Written as it is, the checkpoint is locked from here on; a first one gets its real value at the commit.
-        let zero = Cursor { sequence: 0, hash: malote_domain::Digest::of(b"") };
-        advance(&mut tx, Projection::Catalogue, LOTS, expected, expected.unwrap_or(zero)).await?;
         let scope = lot.scope.to_string();
         let mut binds = Binds::new();
         binds.text(&scope);
@@ -95,11 +92,12 @@ impl Db {
             let row = Columns(row);
             floors.insert(row.text("kind")?, row.count("version")?);
         }
-        Ok(CatalogueLoad { tx, lot, scope, expected: Some(expected.unwrap_or(zero)), floors })
+        tx.commit().await.map_err(failed("entering a scope"))?;
+        Ok(CatalogueLoad { db: self, lot, scope, expected, floors })
     }
 }
 
-impl CatalogueLoad {
+impl CatalogueLoad<'_> {
     /// Adds records of the lot, in the lot's order: of a key that repeats, the last one counts.
     ///
     /// # Errors
@@ -127,20 +125,23 @@ impl CatalogueLoad {
             .collect();
         let version = position(self.lot.version);
         let lot = self.lot.lot.to_string();
+        // A short transaction of its own: a large lot must not keep everybody else from writing, and rows of a greater
+        // version stay whoever comes first, so that a lot taken in half is simply taken in again.
+        let mut tx = self.db.begin().await?;
         UPSERT
-            .write(&mut self.tx, &rows, |binds, row| {
+            .write(&mut tx, &rows, |binds, row| {
                 binds.text(&self.scope).text(row.kind).text(row.key).int(version).text(&lot);
                 binds.int(i64::from(row.body.is_none())).text(&hex(row.hash)).opt_text(row.body)
             })
             .await?;
-        Ok(())
+        tx.commit().await.map_err(failed("writing records"))
     }
 
     /// Ends the lot: a full one takes out what is older than it. `cursor` is the message that released it.
     ///
     /// # Errors
-    /// When the database fails; nothing of the lot is there then.
-    pub async fn commit(mut self, cursor: Cursor) -> Result<(), ApplyError> {
+    /// When another runner has moved the catalogue on, or the database fails; the lot is then taken in again.
+    pub async fn commit(self, cursor: Cursor) -> Result<(), ApplyError> {
         const FLOOR: Rows = Rows {
             before: "INSERT INTO catalogue_floor (scope, kind, version) VALUES",
             columns: 3,
@@ -149,6 +150,7 @@ impl CatalogueLoad {
             doing: "recording a full lot",
         };
         let kinds: Vec<&Kind> = self.lot.kinds.iter().collect();
+        let mut tx = self.db.begin().await?;
         if self.lot.full && !kinds.is_empty() {
             let version = position(self.lot.version);
             let mut binds = Binds::new();
@@ -160,21 +162,16 @@ impl CatalogueLoad {
                 "DELETE FROM catalogue WHERE scope = $1 AND version < $2 AND kind IN {}",
                 tuple(3, kinds.len())
             );
-            sql::execute(
-                &mut self.tx,
-                sqlx::AssertSqlSafe(sql),
-                binds,
-                "taking out what a full lot replaces",
-            )
-            .await?;
+            sql::execute(&mut tx, sqlx::AssertSqlSafe(sql), binds, "taking out what a full lot replaces")
+                .await?;
             FLOOR
-                .write(&mut self.tx, &kinds, |binds, kind| {
+                .write(&mut tx, &kinds, |binds, kind| {
                     binds.text(&self.scope).text(kind.as_str()).int(version)
                 })
                 .await?;
         }
-        advance(&mut self.tx, Projection::Catalogue, LOTS, self.expected, cursor).await?;
-        Ok(self.tx.commit().await.map_err(failed("committing a lot's records"))?)
+        advance(&mut tx, Projection::Catalogue, LOTS, self.expected, cursor).await?;
+        Ok(tx.commit().await.map_err(failed("committing a lot's records"))?)
     }
 }
 

@@ -105,22 +105,28 @@ async fn a_full_lot_takes_out_what_is_older_in_its_kinds_and_scope() {
 }
 
 #[tokio::test]
-async fn a_load_that_is_given_up_leaves_nothing() {
-    let db = temp().await;
-    load(&db, lot("all", 1, false), &[("price", "a", Some("1"))]).await;
-    let before = dump(&db).await;
-    let mut given_up = db.begin_catalogue(lot("store-1", 2, true), Some(place(1))).await.unwrap();
+async fn a_load_that_is_given_up_is_taken_in_again() {
+    let (killed, whole) = (temp().await, temp().await);
+    for db in [&killed, &whole] {
+        load(db, lot("all", 1, false), &[("price", "a", Some("1")), ("price", "b", Some("1"))]).await;
+    }
+    let mut given_up = killed.begin_catalogue(lot("all", 2, true), Some(place(1))).await.unwrap();
     given_up.add(&rows(&[("price", "a", Some("2"))])).await.unwrap();
     drop(given_up);
-    assert_eq!(dump(&db).await, before);
+    assert_eq!(killed.cursor(Projection::Catalogue, LOTS).await.unwrap(), Some(place(1)), "it is not done");
+    for db in [&killed, &whole] {
+        load(db, lot("all", 2, true), &[("price", "a", Some("2"))]).await;
+    }
+    assert_eq!(dump(&killed).await, dump(&whole).await);
 }
 
 #[tokio::test]
-async fn of_two_hubs_only_one_loads() {
+async fn of_two_hubs_only_one_moves_the_catalogue_on() {
     let temp = temp().await;
     load(&temp, lot("all", 1, false), &[("price", "a", Some("1"))]).await;
     for expected in [None, Some(place(9))] {
-        let error = temp.begin_catalogue(lot("all", 2, false), expected).await.unwrap_err();
+        let late = temp.begin_catalogue(lot("all", 2, false), expected).await.unwrap();
+        let error = late.commit(place(2)).await.unwrap_err();
         assert!(matches!(error, ApplyError::Moved { .. }), "{error}");
     }
     let other = Db::open(&temp.url).await.unwrap();
