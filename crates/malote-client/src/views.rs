@@ -464,6 +464,9 @@ pub struct PdvDistance {
     pub notice: Option<u64>,
     /// Notices that it has yet to handle, when that is known.
     pub notices_behind: Option<u64>,
+    /// Seconds that the oldest of them has waited.
+    #[serde(default)]
+    pub seconds_behind: i64,
     /// Seconds since its last sign of life, since the hub's start.
     pub seconds_silent: Option<i64>,
     /// When that was, or its last report.

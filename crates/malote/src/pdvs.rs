@@ -50,7 +50,7 @@ pub(crate) async fn run(command: Command, global: &Global, shell: &mut Shell) ->
 
 async fn list(store: Option<&StoreId>, global: &Global, shell: &mut Shell) -> Result<Exit, Failure> {
     let client = global.client()?;
-    let mut table = Table::new(["TILL", "ONLINE", "BEHIND", "SILENT", "LAST SEEN", "VERSION"]);
+    let mut table = Table::new(["TILL", "ONLINE", "NOTICES BEHIND", "FOR", "SILENT", "LAST SEEN", "VERSION"]);
     let mut after = None;
     loop {
         let page = client.pdvs(after.as_deref()).await?;
@@ -76,12 +76,15 @@ async fn list(store: Option<&StoreId>, global: &Global, shell: &mut Shell) -> Re
     Ok(Exit::Fine)
 }
 
-fn row(pdv: &PdvDistance) -> [String; 6] {
+fn row(pdv: &PdvDistance) -> [String; 7] {
     let unknown = || "-".to_owned();
     [
         format!("{}.{}", pdv.store, pdv.pdv),
         if pdv.online { "yes" } else { "no" }.to_owned(),
         pdv.notices_behind.map_or_else(unknown, |notices| notices.to_string()),
+        pdv.notices_behind
+            .filter(|notices| *notices > 0)
+            .map_or_else(unknown, |_| format!("{} s", pdv.seconds_behind)),
         pdv.seconds_silent.map_or_else(unknown, |seconds| format!("{seconds} s")),
         pdv.seen_at.clone().unwrap_or_else(|| "never".to_owned()),
         pdv.version.as_deref().map_or_else(unknown, clean),
@@ -100,14 +103,18 @@ mod tests {
             online: false,
             notice: None,
             notices_behind: None,
+            seconds_behind: 0,
             seconds_silent: None,
             seen_at: None,
             version: None,
         };
-        assert_eq!(row(&pdv), ["001.02", "no", "-", "-", "never", "-"]);
+        assert_eq!(row(&pdv), ["001.02", "no", "-", "-", "-", "never", "-"]);
         pdv.online = true;
         pdv.notices_behind = Some(0);
         pdv.seconds_silent = Some(3);
-        assert_eq!(row(&pdv)[1..4], ["yes", "0", "3 s"]);
+        assert_eq!(row(&pdv)[1..5], ["yes", "0", "-", "3 s"]);
+        pdv.notices_behind = Some(2);
+        pdv.seconds_behind = 71;
+        assert_eq!(row(&pdv)[2..4], ["2", "71 s"]);
     }
 }
