@@ -105,6 +105,10 @@ pub(crate) async fn run(args: &Args, json: bool, shell: &mut Shell) -> Result<()
         results = lots::run(args, shell) => results?,
         () = stop.cancelled() => return Err(BenchError::Interrupted),
     };
-    let said = if json { shell.json(&results) } else { results.text().lines().try_for_each(|line| shell.data(line)) };
+    let said = if json {
+        shell.json(&results)
+    } else {
+        results.text().lines().try_for_each(|line| shell.data(line))
+    };
     said.map_err(BenchError::Write)
 }

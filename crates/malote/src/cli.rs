@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use malote_client::{Client, ClientError};
 
-use crate::{lots, pdvs, stores, trace, up};
+use crate::{bench, demo, lots, pdvs, stores, trace, up};
 
 /// Where the hub is by custom.
 const HUB: &str = "http://127.0.0.1:8480";
@@ -72,6 +72,10 @@ pub(crate) enum Command {
     Pdv(pdvs::Command),
     /// Where one record is, and why not where it is not
     Trace(trace::TraceArgs),
+    /// Show all of it in one process: stores, tills, lots that go right, late and wrong
+    Demo(demo::Args),
+    /// Measure how fast and how small it is on this machine
+    Bench(bench::Args),
 }
 
 /// Reads arguments, the program's name first.

@@ -176,7 +176,13 @@ pub(crate) async fn run(args: &Args, json: bool, shell: &mut Shell) -> Result<()
     told
 }
 
-fn finish(args: &Args, json: bool, chain: &Chain, summary: &Summary, shell: &mut Shell) -> Result<(), DemoError> {
+fn finish(
+    args: &Args,
+    json: bool,
+    chain: &Chain,
+    summary: &Summary,
+    shell: &mut Shell,
+) -> Result<(), DemoError> {
     if json {
         shell.json(summary)?;
     } else {
@@ -198,7 +204,9 @@ impl Kept {
     fn of(args: &Args) -> Result<Self, DemoError> {
         let Some(dir) = &args.dir else {
             let made = tempfile::tempdir();
-            return made.map(Self::Until).map_err(|source| DemoError::Dir { dir: std::env::temp_dir(), source });
+            return made
+                .map(Self::Until)
+                .map_err(|source| DemoError::Dir { dir: std::env::temp_dir(), source });
         };
         let unusable = |source| DemoError::Dir { dir: dir.clone(), source };
         std::fs::create_dir_all(dir).map_err(unusable)?;

@@ -6,6 +6,8 @@ use std::io;
 use malote_client::ClientError;
 use malote_client::source::{SourceError, SourceFault};
 
+use crate::bench::BenchError;
+use crate::demo::DemoError;
 use crate::lots::send::SendError;
 use crate::stores::StoresError;
 use crate::up::UpError;
@@ -156,6 +158,54 @@ impl From<SendError> for Failure {
 impl From<StoresError> for Failure {
     fn from(error: StoresError) -> Self {
         Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<DemoError> for Failure {
+    fn from(error: DemoError) -> Self {
+        match error {
+            DemoError::Up(error) => error.into(),
+            DemoError::Client(error) => error.into(),
+            DemoError::Source(error) => error.into(),
+            DemoError::Write(error) => error.into(),
+            DemoError::Interrupted => Self::new(Exit::Interrupted, error),
+            DemoError::Dir { .. }
+            | DemoError::Catalogue(_)
+            | DemoError::Stores { .. }
+            | DemoError::TooFew { .. } => Self::new(Exit::Usage, error),
+            DemoError::Start(_)
+            | DemoError::Id(_)
+            | DemoError::Line(_)
+            | DemoError::Till { .. }
+            | DemoError::TillStopped { .. }
+            | DemoError::Late { .. }
+            | DemoError::LotFailed { .. }
+            | DemoError::Quarantined { .. }
+            | DemoError::Differs { .. }
+            | DemoError::Wrong { .. } => Self::new(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<BenchError> for Failure {
+    fn from(error: BenchError) -> Self {
+        let exit = match &error {
+            BenchError::Dir { .. } | BenchError::Input(_) => Exit::Usage,
+            BenchError::Interrupted => Exit::Interrupted,
+            BenchError::Broker(_)
+            | BenchError::Control(_)
+            | BenchError::Facts(_)
+            | BenchError::Client(_)
+            | BenchError::Process(_)
+            | BenchError::Reports(_)
+            | BenchError::Id(_)
+            | BenchError::Floor(_)
+            | BenchError::Records { .. }
+            | BenchError::Tables { .. }
+            | BenchError::Write(_)
+            | BenchError::Broke(_) => Exit::Failed,
+        };
+        Self::new(exit, error)
     }
 }
 

@@ -4,8 +4,10 @@
 //! [`Up`] starts broker and hub together; [`send_file`] and [`follow`] are the steps of `malote lot send`. All that
 //! is said goes through [`Shell`]; all that goes wrong through `error.rs`, the only file that knows exit codes.
 
+mod bench;
 pub mod catalogue;
 mod cli;
+mod demo;
 mod error;
 mod logs;
 mod lots;
@@ -54,6 +56,8 @@ async fn run_command(cli: Cli, shell: &mut Shell) -> Result<Exit, Failure> {
         Command::Lot(command) => lots::run(command, &global, shell).await,
         Command::Store(command) => stores::run(command, &global, shell).await,
         Command::Pdv(command) => pdvs::run(command, &global, shell).await,
+        Command::Demo(args) => Ok(demo::run(&args, global.json, shell).await.map(|()| Exit::Fine)?),
+        Command::Bench(args) => Ok(bench::run(&args, global.json, shell).await.map(|()| Exit::Fine)?),
         Command::Trace(args) => trace::run(&args, &global, shell).await,
     }
 }

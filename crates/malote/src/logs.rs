@@ -1,6 +1,6 @@
 //! The log of this process, to stderr.
 
-use std::io::stderr;
+use std::io::{IsTerminal, stderr};
 
 use tracing_subscriber::EnvFilter;
 
@@ -14,6 +14,7 @@ const LOG_VARIABLE: &str = "MALOTE_LOG";
 pub fn start_logs(cli: &Cli) {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level(cli)));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let log = log.with_ansi(stderr().is_terminal());
     if cli.global.log_json { log.json().init() } else { log.init() }
 }
 
@@ -21,7 +22,12 @@ pub fn start_logs(cli: &Cli) {
 fn level(cli: &Cli) -> &'static str {
     let stays = match &cli.command {
         Command::Up(_) | Command::Hub(_) | Command::Pdv(pdvs::Command::Run(_)) => 1,
-        Command::Lot(_) | Command::Store(_) | Command::Pdv(_) | Command::Trace(_) => 0,
+        Command::Lot(_)
+        | Command::Store(_)
+        | Command::Pdv(_)
+        | Command::Trace(_)
+        | Command::Demo(_)
+        | Command::Bench(_) => 0,
     };
     match cli.global.verbose + stays {
         0 => "warn,async_nats=error",

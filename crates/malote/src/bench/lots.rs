@@ -155,7 +155,7 @@ async fn whole_catalogue(site: &mut Site, input: &Input, tills: usize) -> Result
     let id = sender.lot();
     let mut source = input.open()?;
     while let Some(lines) = Input::next(&mut source)? {
-        sender.send(lines).await?;
+        sender.send(&lines).await?;
     }
     sender.flush().await?;
     let sent = begun.elapsed();

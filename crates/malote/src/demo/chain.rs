@@ -45,8 +45,12 @@ impl Chain {
             }
         };
         shell.tell("starting broker and hub (the very first time, nats-server is fetched: some seconds)")?;
-        let options =
-            UpOptions { dir: dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), nats_port: None, heal: false };
+        let options = UpOptions {
+            dir: dir.to_owned(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            nats_port: None,
+            heal: false,
+        };
         let up = Up::start(&options).await?;
         let client = Client::new(&up.hub_url())?;
         let broker = up.broker().url().to_owned();
@@ -61,7 +65,14 @@ impl Chain {
                 scopes.extend(details.groups.iter().map(|group| format!("group-{group}")));
                 scopes.push(format!("store-{id}"));
                 let dir = dir.join(format!("till-{id}-{pdv}"));
-                tills.push(Till::new(id.clone(), PdvId::parse(pdv)?, scopes, dir, broker.clone(), http.clone()));
+                tills.push(Till::new(
+                    id.clone(),
+                    PdvId::parse(pdv)?,
+                    scopes,
+                    dir,
+                    broker.clone(),
+                    http.clone(),
+                ));
             }
             ids.push(id);
         }
@@ -102,7 +113,14 @@ impl Chain {
     }
 }
 
-fn store(number: usize, id: &str, name: &str, cnpj: Option<&str>, zone: &str, tills: usize) -> Result<Store, DemoError> {
+fn store(
+    number: usize,
+    id: &str,
+    name: &str,
+    cnpj: Option<&str>,
+    zone: &str,
+    tills: usize,
+) -> Result<Store, DemoError> {
     let groups = if number < STORES_IN_GROUP { vec![GROUP.to_owned()] } else { vec![] };
     let details = NewStore {
         name: name.to_owned(),

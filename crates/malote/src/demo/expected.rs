@@ -52,7 +52,7 @@ impl Expected {
 
 /// How a till differs from what it must have.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(crate) struct Difference {
     pub(super) kind: String,
     pub(super) key: String,
     pub(super) found: Option<String>,
@@ -155,7 +155,15 @@ mod tests {
         assert_eq!(of(&[("a", 1), ("b", 2), ("c", 1)]), ("a".into(), true, true), "another body");
         assert_eq!(of(&[("a", 3), ("c", 1)]), ("b".into(), false, true), "one is missing");
         assert_eq!(of(&[("a", 3), ("b", 2)]), ("c".into(), false, true), "the last is missing");
-        assert_eq!(of(&[("a", 3), ("aa", 1), ("b", 2), ("c", 1)]), ("aa".into(), true, false), "one too many");
-        assert_eq!(of(&[("a", 3), ("b", 2), ("c", 1), ("d", 1)]), ("d".into(), true, false), "one at the end");
+        assert_eq!(
+            of(&[("a", 3), ("aa", 1), ("b", 2), ("c", 1)]),
+            ("aa".into(), true, false),
+            "one too many"
+        );
+        assert_eq!(
+            of(&[("a", 3), ("b", 2), ("c", 1), ("d", 1)]),
+            ("d".into(), true, false),
+            "one at the end"
+        );
     }
 }

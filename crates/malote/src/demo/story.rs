@@ -74,7 +74,7 @@ impl Story<'_> {
         let mut sender = self.chain.client.send_lot(NewLot::full("all", kinds)).await?;
         while let Some(block) = source.next_block(BLOCK_BYTES)? {
             self.expected.send("all", &block.bytes)?;
-            sender.send(block.bytes).await?;
+            sender.send(&block.bytes).await?;
         }
         let lot = sender.lot();
         let closed = sender.finish().await?;
@@ -108,7 +108,8 @@ impl Story<'_> {
         let tills = self.chain.tills.len() as u64;
         let missing = self.chain.tills_of(&away).count() as u64;
         let there = |totals: &Totals| totals.applied == tills - missing;
-        let totals = self.hub_says(lot, "tills that have the lot, says the hub", tills - missing, there).await?;
+        let totals =
+            self.hub_says(lot, "tills that have the lot, says the hub", tills - missing, there).await?;
         equal("tills that the hub says the lot is pending at", missing, totals.pending)?;
         let mut step = Step::new(format!("new prices while store {away} is offline"), begun);
         step.records = taken.accepted;
@@ -143,7 +144,8 @@ impl Story<'_> {
                 till.applied(lot).await?;
             }
         }
-        let mut step = Step::new(format!("a price for group {GROUP}, one for store {own}, one for all"), begun);
+        let mut step =
+            Step::new(format!("a price for group {GROUP}, one for store {own}, one for all"), begun);
         step.records = 3;
         let mut seen = Vec::new();
         for till in &self.chain.tills {
@@ -215,13 +217,15 @@ impl Story<'_> {
     async fn last_look(&mut self) -> Result<(), DemoError> {
         let mut step = Step::new("a last look at everything", Instant::now());
         self.check(&mut step, &KINDS, None).await?;
-        step.note("every till shows exactly what was sent to it, and as many records as any other".to_owned());
+        step.note(
+            "every till shows exactly what was sent to it, and as many records as any other".to_owned(),
+        );
         self.done(step)
     }
 
     async fn send(&self, lot: NewLot, lines: &[u8]) -> Result<(LotId, Taken), DemoError> {
         let mut sender = self.chain.client.send_lot(lot).await?;
-        sender.send(lines.to_vec()).await?;
+        sender.send(lines).await?;
         sender.finish().await?;
         Ok((sender.lot(), sender.taken().clone()))
     }

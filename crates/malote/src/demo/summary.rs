@@ -55,7 +55,8 @@ impl Step {
     /// What is said when it is done.
     pub(super) fn lines(&self, number: usize) -> impl Iterator<Item = String> {
         let Self { what, seconds, checked, .. } = self;
-        let checked = if *checked == 0 { String::new() } else { format!("; {checked} records at tills compared") };
+        let checked =
+            if *checked == 0 { String::new() } else { format!("; {checked} records at tills compared") };
         let first = format!("{number}. {what}: {seconds:.2} s{checked}");
         std::iter::once(first).chain(self.notes.iter().map(|note| format!("   {note}")))
     }
@@ -108,7 +109,12 @@ pub(super) fn try_next(chain: &Chain, shell: &mut Shell) -> io::Result<()> {
     shell.tell(format!("  broker  {}", chain.broker()))?;
     shell.tell(format!("  data    {}", chain.dir.display()))?;
     for till in &chain.tills {
-        shell.tell(format!("  till    {} of store {}: {}", till.pdv, till.store, till.url().unwrap_or_default()))?;
+        shell.tell(format!(
+            "  till    {} of store {}: {}",
+            till.pdv,
+            till.store,
+            till.url().unwrap_or_default()
+        ))?;
     }
     let till = chain.tills.first().and_then(super::till::Till::url).unwrap_or_default();
     shell.tell("try, in another terminal:")?;

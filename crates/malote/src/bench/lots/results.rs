@@ -174,7 +174,11 @@ impl Results {
             bench: "lots",
             machine: a.machine.clone(),
             input: What {
-                file: if args.data.is_some() { input.path.display().to_string() } else { "made up".to_owned() },
+                file: if args.data.is_some() {
+                    input.path.display().to_string()
+                } else {
+                    "made up".to_owned()
+                },
                 kinds: input.kinds.clone(),
                 records: a.lot.records,
                 pdvs: args.pdvs,
@@ -226,8 +230,14 @@ impl Results {
         };
         let s = |value: f64| format!("{value:.3} s");
         let mb = |value: f64| format!("{value:.1} MB");
-        let ms = |p50: f64, p99: f64| (format!("{p50:.1} ms"), format!("half of them; 99 of 100 within {p99:.1} ms"));
-        row("floor: the rows into a bare table".into(), s(floor.bare_sqlite_s), runs(&floor.bare_sqlite_runs_s));
+        let ms = |p50: f64, p99: f64| {
+            (format!("{p50:.1} ms"), format!("half of them; 99 of 100 within {p99:.1} ms"))
+        };
+        row(
+            "floor: the rows into a bare table".into(),
+            s(floor.bare_sqlite_s),
+            runs(&floor.bare_sqlite_runs_s),
+        );
         let note = format!("{:.2} × floor{}", ratio.one_pdv, runs(&ours.one_pdv_applied_runs_s));
         row("one till: from start to applied".into(), s(ours.one_pdv_applied_s), note);
         row(format!("{tills} tills: to the first applied"), s(ours.all_pdvs_first_applied_s), String::new());
@@ -237,12 +247,26 @@ impl Results {
         row("one price: close asked to one till".into(), value, note);
         let (value, note) = ms(ours.close_to_all_pdvs_p50_ms, ours.close_to_all_pdvs_p99_ms);
         row(format!("one price: close asked to all {tills} tills"), value, note);
-        row("a record as sent (HTTP body)".into(), format!("{:.0} bytes", ours.http_bytes_per_record), String::new());
-        row("a record in the stream".into(), format!("{:.0} bytes", ours.stream_bytes_per_record), String::new());
-        let tenfold = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.1} MB with ten times the records"));
+        row(
+            "a record as sent (HTTP body)".into(),
+            format!("{:.0} bytes", ours.http_bytes_per_record),
+            String::new(),
+        );
+        row(
+            "a record in the stream".into(),
+            format!("{:.0} bytes", ours.stream_bytes_per_record),
+            String::new(),
+        );
+        let tenfold = |value: Option<f64>| {
+            value.map_or_else(String::new, |v| format!("{v:.1} MB with ten times the records"))
+        };
         row("most memory of a till".into(), mb(ours.pdv_rss_mb), tenfold(ours.pdv_rss_mb_tenfold));
         row("most memory of the hub".into(), mb(ours.hub_rss_mb), tenfold(ours.hub_rss_mb_tenfold));
-        row("most memory of the sender".into(), mb(ours.sender_rss_mb), "this process, rows of the floor included".into());
+        row(
+            "most memory of the sender".into(),
+            mb(ours.sender_rss_mb),
+            "this process, rows of the floor included".into(),
+        );
         row("most memory of the broker".into(), mb(ours.broker_rss_mb), String::new());
         let _ = writeln!(out, "\nwhere the time of a lot goes, in seconds");
         let _ = writeln!(
@@ -251,14 +275,22 @@ impl Results {
             "", "fill", "close", "notice", "till", "hub's tables", "sender", "hub", "broker", "tills"
         );
         let all = format!("{tills} tills");
-        let parts = [("one till", Some(detail.one_pdv)), (&all, Some(detail.all_pdvs)), ("tenfold", detail.tenfold)];
+        let parts =
+            [("one till", Some(detail.one_pdv)), (&all, Some(detail.all_pdvs)), ("tenfold", detail.tenfold)];
         for (name, parts) in parts {
             let Some(p) = parts else { continue };
             let _ = writeln!(
                 out,
                 "{name:<12}{:>8.3}{:>8.3}{:>8.3}{:>8.3}{:>+13.3}              {:>7.2}{:>7.2}{:>8.2}{:>8.2}",
-                p.fill_s, p.close_s, p.notice_s, p.till_s, p.tables_after_s, p.sender_cpu_s, p.hub_cpu_s,
-                p.broker_cpu_s, p.pdvs_cpu_s
+                p.fill_s,
+                p.close_s,
+                p.notice_s,
+                p.till_s,
+                p.tables_after_s,
+                p.sender_cpu_s,
+                p.hub_cpu_s,
+                p.broker_cpu_s,
+                p.pdvs_cpu_s
             );
         }
     }
