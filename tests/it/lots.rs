@@ -55,6 +55,7 @@ async fn bad_records_are_refused_with_reasons_and_the_good_ones_taken() {
     let (status, taken) = stack.send(&lot, "", body).await;
     assert_eq!(status, 200);
     assert_eq!((taken["accepted"].as_u64(), taken["refused"].as_u64()), (Some(2), Some(2)), "{taken}");
+    assert_eq!(taken["records"], json!({ "price": 2 }));
     assert_eq!(taken["refusals"][0]["line"], 7);
     assert_eq!(taken["refusals"][0]["key"], "2");
     assert_eq!(taken["refusals"][1]["line"], 3);
@@ -119,6 +120,30 @@ async fn opening_twice_with_one_key_opens_one_lot() {
     let other = json!({ "scope": "store-1", "kinds": ["price"] });
     let (status, body) = stack.post_with_key("/v1/lots", "night run 7", other).await;
     assert_eq!((status, code(&body)), (409, "lots.opened_differently"), "{body}");
+    // One key for all of a run's requests is one key per operation.
+    let lot = first["lot"].as_str().unwrap();
+    stack.send(lot, "", price("1", 100)).await;
+    let (status, body) =
+        stack.post_with_key(&format!("/v1/lots/{lot}/close"), "night run 7", json!({})).await;
+    assert_eq!((status, body["state"].as_str()), (200, Some("closed")), "{body}");
+    // A key of one store does not register another.
+    stack
+        .raw(|client, url| {
+            client
+                .put(url + "/v1/stores/8")
+                .header("idempotency-key", "k")
+                .json(&json!({ "name": "A", "zone": "UTC" }))
+        })
+        .await;
+    let (status, body) = stack
+        .raw(|client, url| {
+            client
+                .put(url + "/v1/stores/8")
+                .header("idempotency-key", "k")
+                .json(&json!({ "name": "B", "zone": "UTC" }))
+        })
+        .await;
+    assert_eq!((status, code(&body)), (409, "idempotency_key.used"), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,6 +273,10 @@ async fn unchanged_is_only_what_the_tills_still_have_when_the_lot_goes_out() {
     let (status, body) = stack.post(&format!("/v1/lots/{lot}/close"), json!({})).await;
     assert_eq!((status, code(&body)), (409, "lots.changed_meanwhile"), "{body}");
     assert!(body["detail"].as_str().unwrap().contains(&other), "{body}");
+    // Left out of a full lot, a record would be removed.
+    let full = stack.open_with(json!({ "scope": "all", "kinds": ["price"], "mode": "full" })).await;
+    let (status, body) = stack.send(&full, "?changed_only=true", price("1", 150)).await;
+    assert_eq!((status, code(&body)), (422, "lots.changed_only_full"), "{body}");
     // While another lot is open nothing is left out.
     stack.until_state(&other, "released").await;
     let third = stack.open("all").await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use malote_journal::connection::Patience;
-use malote_journal::streams::{Streams, StreamsError};
+use malote_journal::streams::{StreamFile, Streams, StreamsError};
 use malote_journal::{ConnectError, Connection, JetStream, Page, ReadError, Reader};
 use malote_projections::{Db, DbError, OpenError, Projection};
 use tokio::net::TcpListener;
@@ -23,6 +23,9 @@ use crate::projector;
 use crate::sessions::Sessions;
 use crate::validate::{SchemaError, Schemas};
 use crate::{clock, http};
+
+/// How long a broker may take to answer about its streams when the hub starts.
+const ENSURE_WITHIN: Duration = Duration::from_secs(20);
 
 /// How a hub is set up. Every field is given: there are no hidden defaults.
 #[derive(Clone, Debug)]
@@ -236,7 +239,7 @@ impl Hub {
         }
         let streams = Streams::load(config.streams.as_deref(), config.replicas)?;
         for stream in streams.fixed() {
-            stream.ensure(&connection).await?;
+            ensure(stream, &connection).await?;
         }
         let journal = JetStream::new(connection);
         let db = Db::open(&config.database).await?;
@@ -293,6 +296,20 @@ impl Hub {
         self.app.db.close().await;
         self.app.journal.connection().close().await;
         tracing::info!("hub stopped");
+    }
+}
+
+/// Makes or verifies a stream; a cluster that has just come up may need a moment to answer.
+async fn ensure(stream: &StreamFile, connection: &Connection) -> Result<(), StreamsError> {
+    let deadline = tokio::time::Instant::now() + ENSURE_WITHIN;
+    loop {
+        match stream.ensure(connection).await {
+            Err(error @ StreamsError::Request { .. }) if tokio::time::Instant::now() < deadline => {
+                tracing::info!(%error, "the broker is not ready; asking again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            done => return done,
+        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! What senders ask for: open, fill, close, abort, recall.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use malote_domain::lots::{AbortReason, Command, Declared, Event, Lot, Manifest, Refused, State, Terms};
+use malote_domain::lots::{
+    AbortReason, Command, Declared, Event, Lot, Manifest, Mode, Refused, State, Terms,
+};
 use malote_domain::{Actor, CommandId, Ctx, Decider, Kind, LotId, Scope};
 use malote_journal::chunk::Packer;
 use malote_journal::execute::load;
+use malote_journal::journal::AppendError;
 use malote_journal::wire::Wire;
 use malote_journal::{ExecuteError, execute, subjects};
 use malote_projections::lots::{LotFilter, LotState};
@@ -64,6 +67,14 @@ pub(crate) enum LotsError {
     /// More than a lot takes.
     #[error("{0}")]
     TooMuch(String),
+    /// Records were to be left out of a lot that replaces everything.
+    #[error(
+        "a full lot replaces everything, so records left out as unchanged would be removed; send all of them, or a delta"
+    )]
+    ChangedOnlyFull,
+    /// The journal refuses the command, and will again: its id was used for another one.
+    #[error("{0}")]
+    NotTaken(String),
     /// Unchanged records were left out, and what they were compared with is not what the tills have any more.
     #[error(
         "lot {0} for the same scope went out while this one left unchanged records out; abort this one and send it again"
@@ -81,6 +92,7 @@ impl From<ExecuteError<Refused>> for LotsError {
     fn from(error: ExecuteError<Refused>) -> Self {
         match error {
             ExecuteError::Rejected(refused) => Self::Refused(refused),
+            ExecuteError::Append(AppendError::Refused { reason, .. }) => Self::NotTaken(reason),
             ExecuteError::Contended
             | ExecuteError::Load(_)
             | ExecuteError::Append(_)
@@ -119,6 +131,8 @@ impl LotsError {
 pub(crate) struct Taken {
     /// Records in the lot now because of this request.
     pub(crate) accepted: u64,
+    /// The same, kind by kind: what a close may declare.
+    pub(crate) records: BTreeMap<String, u64>,
     /// Records not taken.
     pub(crate) refused: u64,
     /// Records whose key was in the lot before: the last one wins.
@@ -197,6 +211,9 @@ impl App {
         }
         let default_kind = taking.kind.as_ref().or_else(|| only(&session.terms.kinds));
         let rules = Rules { schemas: &self.schemas, kinds: &session.terms.kinds, default_kind };
+        if taking.changed_only && session.terms.mode == Mode::Full {
+            return Err(LotsError::ChangedOnlyFull);
+        }
         let changed_only = taking.changed_only && self.begin_changed_only(&session).await?;
         let mut filling = Filling::new(self, &session, changed_only);
         filling.renew(true).await?;
@@ -416,6 +433,9 @@ impl<'a> Filling<'a> {
         let mut progress = self.session.progress.lock().await;
         self.session.catch_up_once(&self.app.journal, &mut progress).await?;
         self.session.add(&self.app.journal, &mut progress, &packed).await?;
+        for (kind, count) in packed.records() {
+            *self.taken.records.entry(kind.to_string()).or_default() += count;
+        }
         let repeated = progress.repeated;
         for (kind, key) in self.keys.drain(..) {
             progress.note_key(&kind, &key);

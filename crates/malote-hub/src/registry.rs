@@ -6,6 +6,7 @@ use malote_domain::registry::{
     Group, GroupCommand, Name, Pdv, PdvAddress, PdvCommand, Refused, Store, StoreCommand, StoreDetails,
 };
 use malote_domain::{CommandId, GroupId};
+use malote_journal::journal::AppendError;
 use malote_journal::{ExecuteError, execute, subjects};
 use malote_projections::{DbError, Projection};
 
@@ -24,6 +25,9 @@ pub(crate) enum RegistryError {
     /// No such store.
     #[error("store '{0}' is not registered")]
     UnknownStore(malote_domain::StoreId),
+    /// The journal refuses the command, and will again: its id was used for another one.
+    #[error("{0}")]
+    NotTaken(String),
     /// Something behind the hub does not answer.
     #[error("{0}")]
     Unavailable(String),
@@ -33,6 +37,7 @@ impl From<ExecuteError<Refused>> for RegistryError {
     fn from(error: ExecuteError<Refused>) -> Self {
         match error {
             ExecuteError::Rejected(refused) => Self::Refused(refused),
+            ExecuteError::Append(AppendError::Refused { reason, .. }) => Self::NotTaken(reason),
             ExecuteError::Contended
             | ExecuteError::Load(_)
             | ExecuteError::Append(_)

@@ -170,7 +170,7 @@ pub(crate) async fn close(
             })
             .transpose()?,
     };
-    let (terms, manifest) = app.close_lot(lot, command(&headers)?, declared).await?;
+    let (terms, manifest) = app.close_lot(lot, command(&headers)?.follow_up("close"), declared).await?;
     let records: BTreeMap<_, _> = manifest.records.iter().map(|(kind, n)| (kind.to_string(), n)).collect();
     Ok(Json(json!({
         "lot": lot.to_string(),
@@ -236,7 +236,7 @@ pub(crate) async fn abort(
 ) -> Result<Json<Value>, Problem> {
     let lot = lot_of(&lot)?;
     let reason = AbortReason::Owner(reason_of(&body, "aborted by its sender")?);
-    app.abort_lot(lot, command(&headers)?, reason).await?;
+    app.abort_lot(lot, command(&headers)?.follow_up("abort"), reason).await?;
     Ok(Json(json!({ "lot": lot.to_string(), "state": "aborted" })))
 }
 
@@ -248,7 +248,8 @@ pub(crate) async fn recall(
     body: axum::body::Bytes,
 ) -> Result<Json<Value>, Problem> {
     let lot = lot_of(&lot)?;
-    app.recall_lot(lot, command(&headers)?, reason_of(&body, "recalled by its sender")?).await?;
+    app.recall_lot(lot, command(&headers)?.follow_up("recall"), reason_of(&body, "recalled by its sender")?)
+        .await?;
     Ok(Json(json!({ "lot": lot.to_string(), "state": "recalled" })))
 }
 

@@ -80,6 +80,8 @@ impl From<LotsError> for Problem {
             LotsError::UnknownScope(_) => of(StatusCode::UNPROCESSABLE_ENTITY, "lots.unknown_scope"),
             LotsError::KindNotDeclared(_) => of(StatusCode::UNPROCESSABLE_ENTITY, "lots.kind_not_declared"),
             LotsError::TooManyOpen { .. } => of(StatusCode::TOO_MANY_REQUESTS, "lots.too_many_open"),
+            LotsError::ChangedOnlyFull => of(StatusCode::UNPROCESSABLE_ENTITY, "lots.changed_only_full"),
+            LotsError::NotTaken(_) => of(StatusCode::CONFLICT, "idempotency_key.used"),
             LotsError::ChangedMeanwhile(_) => of(StatusCode::CONFLICT, "lots.changed_meanwhile"),
             LotsError::Closing => of(StatusCode::CONFLICT, "lots.closing"),
             LotsError::TooMuch(_) => of(StatusCode::PAYLOAD_TOO_LARGE, "lots.too_much"),
@@ -102,6 +104,7 @@ impl From<RegistryError> for Problem {
             RegistryError::Refused(refused) => of(StatusCode::UNPROCESSABLE_ENTITY, refused.code()),
             RegistryError::Zone(_) => of(StatusCode::UNPROCESSABLE_ENTITY, "registry.zone"),
             RegistryError::UnknownStore(_) => of(StatusCode::NOT_FOUND, "registry.unknown_store"),
+            RegistryError::NotTaken(_) => of(StatusCode::CONFLICT, "idempotency_key.used"),
             RegistryError::Unavailable(_) => Self::unavailable(detail),
         }
     }
