@@ -7,6 +7,7 @@
 mod app;
 mod beats;
 mod clock;
+mod filling;
 mod http;
 mod intake;
 mod lots;

@@ -1,33 +1,21 @@
-//! What senders ask for: open, fill, close, abort, recall.
+//! What senders ask for: open, close, abort, recall. Filling is in `filling.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use malote_domain::lots::{
-    AbortReason, Command, Declared, Event, Lot, Manifest, Mode, Refused, State, Terms,
-};
+use malote_domain::lots::{AbortReason, Command, Declared, Event, Lot, Manifest, Refused, State, Terms};
 use malote_domain::{Actor, CommandId, Ctx, Decider, Kind, LotId, Scope};
-use malote_journal::chunk::Packer;
 use malote_journal::execute::load;
 use malote_journal::journal::AppendError;
 use malote_journal::wire::Wire;
 use malote_journal::{ExecuteError, execute, subjects};
 use malote_projections::lots::{LotFilter, LotState};
 use malote_projections::{DbError, Projection};
-use serde::Serialize;
 
 use crate::app::App;
 use crate::clock;
-use crate::intake::{Cut, Lines, REFUSALS_NAMED_MAX, Record, Refusal, Rules};
+use crate::intake::Refusal;
 use crate::policies::timers;
 use crate::sessions::{FillError, Progress, Session};
-
-/// Most records looked up at once to find the unchanged ones.
-const LOOKUP_RECORDS: usize = 400;
-/// Longest silence of a sender in the middle of a body.
-const BODY_SILENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Why a sender's request came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -126,38 +114,6 @@ impl LotsError {
     }
 }
 
-/// What became of the records of one request.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Taken {
-    /// Records in the lot now because of this request.
-    pub(crate) accepted: u64,
-    /// The same, kind by kind: what a close may declare.
-    pub(crate) records: BTreeMap<String, u64>,
-    /// Records not taken.
-    pub(crate) refused: u64,
-    /// Records whose key was in the lot before: the last one wins.
-    pub(crate) repeated: u64,
-    /// Records left out because they are what was sent last time.
-    pub(crate) unchanged: u64,
-    /// The first of the refusals.
-    pub(crate) refusals: Vec<Refusal>,
-    /// Chunks in the lot so far.
-    pub(crate) chunks: u32,
-    /// Bytes that these records came in.
-    pub(crate) body_bytes: u64,
-    /// Bytes of all chunks as stored.
-    pub(crate) stored_bytes: u64,
-}
-
-/// How the records of one request are taken.
-#[derive(Debug, Default)]
-pub(crate) struct Taking {
-    /// The kind of records that do not name one.
-    pub(crate) kind: Option<Kind>,
-    /// Leave out what is what was sent last time.
-    pub(crate) changed_only: bool,
-}
-
 impl App {
     pub(crate) fn ctx(&self, command: CommandId) -> Ctx {
         Ctx::new(clock::now(), Actor::new("back office"), command)
@@ -187,7 +143,7 @@ impl App {
     }
 
     /// The session of a lot that must be open.
-    async fn session(&self, lot: LotId) -> Result<Arc<Session>, LotsError> {
+    pub(crate) async fn session(&self, lot: LotId) -> Result<Arc<Session>, LotsError> {
         let (state, _) = load::<Lot, _>(&self.journal, &lot).await?;
         match state {
             State::Open(terms) => Ok(self.sessions.enter(lot, terms)),
@@ -198,45 +154,9 @@ impl App {
         }
     }
 
-    /// Takes records in as they arrive. What the answer counts as accepted is durable.
-    pub(crate) async fn fill_lot<E>(
-        &self,
-        lot: LotId,
-        taking: &Taking,
-        mut body: impl Stream<Item = Result<Bytes, E>> + Unpin + Send,
-    ) -> Result<Taken, LotsError> {
-        let session = self.session(lot).await?;
-        if let Some(kind) = taking.kind.as_ref().filter(|kind| !session.terms.kinds.contains(*kind)) {
-            return Err(LotsError::KindNotDeclared(kind.clone()));
-        }
-        let default_kind = taking.kind.as_ref().or_else(|| only(&session.terms.kinds));
-        let rules = Rules { schemas: &self.schemas, kinds: &session.terms.kinds, default_kind };
-        if taking.changed_only && session.terms.mode == Mode::Full {
-            return Err(LotsError::ChangedOnlyFull);
-        }
-        let changed_only = taking.changed_only && self.begin_changed_only(&session).await?;
-        let mut filling = Filling::new(self, &session, changed_only);
-        filling.renew(true).await?;
-        let mut lines = Lines::default();
-        loop {
-            let bytes = match tokio::time::timeout(BODY_SILENCE, body.next()).await {
-                Ok(Some(Ok(bytes))) => bytes,
-                Ok(None) => break,
-                Ok(Some(Err(_))) | Err(_) => return Err(LotsError::BodyBroken),
-            };
-            filling.taken.body_bytes += bytes.len() as u64;
-            if filling.taken.body_bytes > self.limits.records_body_bytes_max {
-                return Err(LotsError::BodyTooLarge { limit: self.limits.records_body_bytes_max });
-            }
-            filling.take(&rules, lines.push(&bytes)).await?;
-        }
-        filling.take(&rules, lines.finish().into_iter().collect()).await?;
-        filling.finish().await
-    }
-
     /// Whether unchanged records may be left out: what they are compared with must be what the tills have until
     /// this lot reaches them. While another lot for the scope is under way, everything is sent.
-    async fn begin_changed_only(&self, session: &Session) -> Result<bool, LotsError> {
+    pub(crate) async fn begin_changed_only(&self, session: &Session) -> Result<bool, LotsError> {
         let mut progress = session.progress.lock().await;
         if progress.unchanged_since.is_some() {
             return Ok(true);
@@ -343,130 +263,5 @@ impl App {
         execute::<Lot, _>(&self.journal, &lot, Command::Recall { reason }, &self.ctx(command)).await?;
         tracing::info!(%lot, "lot recalled");
         Ok(())
-    }
-}
-
-fn only(kinds: &BTreeSet<Kind>) -> Option<&Kind> {
-    if kinds.len() == 1 { kinds.first() } else { None }
-}
-
-/// One request's records on their way into a lot.
-pub(crate) struct Filling<'a> {
-    app: &'a App,
-    session: &'a Session,
-    changed_only: bool,
-    packer: Packer,
-    /// Keys in the packer: noted in the lot's session once their chunk is durable.
-    keys: Vec<(Kind, String)>,
-    taken: Taken,
-}
-
-impl<'a> Filling<'a> {
-    pub(crate) fn new(app: &'a App, session: &'a Session, changed_only: bool) -> Self {
-        Self { app, session, changed_only, packer: Packer::default(), keys: vec![], taken: Taken::default() }
-    }
-
-    async fn take(&mut self, rules: &Rules<'_>, cuts: Vec<Cut>) -> Result<(), LotsError> {
-        let mut records = Vec::with_capacity(cuts.len());
-        for cut in cuts {
-            match rules.read(&cut) {
-                Ok(record) => records.push(record),
-                Err(refusal) => self.refuse(refusal).await?,
-            }
-        }
-        if self.changed_only {
-            records = self.changed(records).await?;
-        }
-        self.put(records).await
-    }
-
-    /// Adds checked records.
-    pub(crate) async fn put(&mut self, records: Vec<Record>) -> Result<(), LotsError> {
-        for record in records {
-            self.keys.push((record.kind.clone(), record.key.clone()));
-            self.packer.push(&record.kind, record.key, record.body);
-            if self.packer.is_full() {
-                self.flush().await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn refuse(&mut self, refusal: Refusal) -> Result<(), LotsError> {
-        self.taken.refused += 1;
-        self.app.metrics.records_refused.inc();
-        if self.session.terms.strict {
-            let reason = format!("line {}: {}", refusal.line, refusal.reason);
-            self.app.abort_lot(self.session.lot, clock::command(), AbortReason::Strict(reason)).await?;
-            return Err(LotsError::Strict(Box::new(refusal)));
-        }
-        if self.taken.refusals.len() < REFUSALS_NAMED_MAX {
-            self.taken.refusals.push(refusal);
-        }
-        Ok(())
-    }
-
-    /// The records that are not what was sent last time.
-    async fn changed(&mut self, records: Vec<Record>) -> Result<Vec<Record>, LotsError> {
-        let mut changed = Vec::with_capacity(records.len());
-        let mut records = records.into_iter().peekable();
-        while records.peek().is_some() {
-            let some: Vec<Record> = records.by_ref().take(LOOKUP_RECORDS).collect();
-            let keys: Vec<_> = some
-                .iter()
-                .map(|r| (r.kind.as_str(), r.key.as_str(), crate::projector::content_hash(r.body.as_deref())))
-                .collect();
-            let unchanged = self.app.db.unchanged(&self.session.terms.scope, &keys).await?;
-            for (index, record) in some.into_iter().enumerate() {
-                if unchanged.contains(&index) {
-                    self.taken.unchanged += 1;
-                } else {
-                    changed.push(record);
-                }
-            }
-        }
-        Ok(changed)
-    }
-
-    async fn flush(&mut self) -> Result<(), LotsError> {
-        let packed = self.packer.pack().map_err(FillError::from)?;
-        let mut progress = self.session.progress.lock().await;
-        self.session.catch_up_once(&self.app.journal, &mut progress).await?;
-        self.session.add(&self.app.journal, &mut progress, &packed).await?;
-        for (kind, count) in packed.records() {
-            *self.taken.records.entry(kind.to_string()).or_default() += count;
-        }
-        let repeated = progress.repeated;
-        for (kind, key) in self.keys.drain(..) {
-            progress.note_key(&kind, &key);
-            self.taken.accepted += 1;
-        }
-        self.taken.repeated += progress.repeated - repeated;
-        let found = progress.manifest();
-        self.taken.chunks = found.chunks;
-        self.taken.stored_bytes = found.bytes;
-        let due = progress.lease_due(self.session.terms.lease_seconds, clock::now());
-        drop(progress);
-        self.app.metrics.chunks.inc();
-        self.renew(due).await
-    }
-
-    async fn renew(&self, due: bool) -> Result<(), LotsError> {
-        if due {
-            timers::schedule_lease(&self.app.journal, self.session.lot, self.session.terms.lease_seconds)
-                .await
-                .map_err(|error| LotsError::unavailable(&error))?;
-            self.session.progress.lock().await.renewed_at = clock::now();
-        }
-        Ok(())
-    }
-
-    /// Makes the rest durable, and tells what became of all of it.
-    pub(crate) async fn finish(mut self) -> Result<Taken, LotsError> {
-        if !self.packer.is_empty() {
-            self.flush().await?;
-        }
-        self.app.metrics.records_accepted.inc_by(self.taken.accepted);
-        Ok(self.taken)
     }
 }

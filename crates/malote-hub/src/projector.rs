@@ -47,6 +47,9 @@ pub(crate) async fn run(
         if let Err(error) = step(&app, projection, &reader, &stop).await {
             tracing::warn!(%projection, stream, error, "the projection is not moving");
         }
+        if let Ok(Some(cursor)) = app.db.cursor(projection, stream).await {
+            wake.reached(cursor.sequence);
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = wake.wait(LOOK_EVERY) => {}

@@ -3,7 +3,7 @@
 //! All of it can be made again from the stream, and is after a restart or when another hub wrote chunks too.
 
 use std::collections::{BTreeMap, HashSet, hash_map::RandomState};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use malote_domain::lots::{Manifest, Terms};
@@ -22,6 +22,7 @@ const CHUNKS_MAX: u32 = 20_000;
 pub(crate) struct Session {
     pub(crate) lot: LotId,
     pub(crate) terms: Terms,
+    hasher: RandomState,
     /// One sender's chunk at a time: chunk numbers have no gaps.
     pub(crate) progress: tokio::sync::Mutex<Progress>,
 }
@@ -34,8 +35,7 @@ pub(crate) struct Progress {
     bytes: u64,
     /// Hashes of (kind, key): enough to count repeated keys, at 8 bytes a record. Two of a million keys share one
     /// by chance once in forty million lots, and then a count is off by one.
-    keys: HashSet<u64>,
-    hasher: RandomState,
+    keys: HashSet<u64, BuildHasherDefault<Same>>,
     /// Records whose key was in the lot already.
     pub(crate) repeated: u64,
     /// Whether the message after the last chunk is there: nothing can be added any more.
@@ -87,8 +87,8 @@ impl Progress {
     }
 
     /// Notes that the lot holds this key; counts it when it did before.
-    pub(crate) fn note_key(&mut self, kind: &Kind, key: &str) {
-        if !self.keys.insert(self.hasher.hash_one((kind.as_str(), key))) {
+    pub(crate) fn note_key(&mut self, hash: u64) {
+        if !self.keys.insert(hash) {
             self.repeated += 1;
         }
     }
@@ -107,7 +107,32 @@ impl Progress {
     }
 }
 
+/// Takes a hash for what it is: the keys are hashed already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Same(u64);
+
+impl Hasher for Same {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 impl Session {
+    /// By what a key is recognised as one that the lot holds.
+    pub(crate) fn key_hash(&self, kind: &Kind, key: &str) -> u64 {
+        self.hasher.hash_one((kind.as_str(), key))
+    }
+
     fn place(&self, number: u32) -> Place {
         let subject = subjects::chunk(&self.terms.scope, self.lot, number);
         Place { stream: subjects::LOTDATA, filter: subject.clone(), subject }
@@ -130,7 +155,7 @@ impl Session {
                 return Ok(());
             }
             for record in chunk.unpack()?.iter() {
-                progress.note_key(record.kind, record.key);
+                progress.note_key(self.key_hash(record.kind, record.key));
             }
             progress.note_chunk(chunk.digest, &chunk.records, chunk.bytes());
         }
@@ -217,7 +242,14 @@ impl Sessions {
     /// The session of an open lot, made when there is none.
     pub(crate) fn enter(&self, lot: LotId, terms: Terms) -> Arc<Session> {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || Arc::new(Session { lot, terms, progress: tokio::sync::Mutex::default() });
+        let made = || {
+            Arc::new(Session {
+                lot,
+                terms,
+                hasher: RandomState::new(),
+                progress: tokio::sync::Mutex::default(),
+            })
+        };
         Arc::clone(sessions.entry(lot).or_insert_with(made))
     }
 

@@ -2,6 +2,7 @@
 //! whole history; a till that has the history does not need it at all.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use malote_domain::lots::{AbortReason, Declared, Mode, Terms};
@@ -10,8 +11,9 @@ use malote_journal::subjects;
 use malote_projections::Projection;
 
 use crate::app::App;
+use crate::filling::Writer;
 use crate::intake::Record;
-use crate::lots::{Filling, LotsError};
+use crate::lots::LotsError;
 
 /// Records read at once.
 const PAGE: u32 = 1_000;
@@ -21,7 +23,7 @@ const LEASE_SECONDS: u32 = 600;
 impl App {
     /// Makes a snapshot of a scope's kinds, or of all that it holds.
     pub(crate) async fn snapshot(
-        &self,
+        self: &Arc<Self>,
         command: CommandId,
         scope: Scope,
         kinds: Option<BTreeSet<Kind>>,
@@ -59,9 +61,9 @@ impl App {
         closed
     }
 
-    async fn fill_snapshot(&self, lot: LotId, terms: &Terms) -> Result<(), LotsError> {
+    async fn fill_snapshot(self: &Arc<Self>, lot: LotId, terms: &Terms) -> Result<(), LotsError> {
         let session = self.sessions.enter(lot, terms.clone());
-        let mut filling = Filling::new(self, &session, false);
+        let mut writer = Writer::new(Arc::clone(self), session);
         for kind in &terms.kinds {
             let mut after: Option<String> = None;
             loop {
@@ -76,9 +78,9 @@ impl App {
                         body: record.body.map(Bytes::from),
                     })
                     .collect();
-                filling.put(records).await?;
+                writer.put(records).await?;
             }
         }
-        filling.finish().await.map(|_| ())
+        writer.finish().await.map(|_| ())
     }
 }

@@ -229,11 +229,23 @@ fn stored(message: Message) -> Option<Stored> {
     Some(Stored { sequence, subject, id, payload: message.payload })
 }
 
+/// First pause before looking again for a message that is on its way, and how often the pause grows fourfold.
+const AGAIN_AFTER: Duration = Duration::from_millis(3);
+const AGAIN_TIMES: u32 = 5;
+
 /// Wakes a reader when there may be something new. Missing a wake-up costs time, never data.
+///
+/// A plain subscription hears of a message before the stream has stored it, so a reader that looks at once may find
+/// nothing yet. Until the reader has come as far as it has heard, it is woken again, a few times.
 #[derive(Debug)]
 pub struct Wake {
     subscriber: Subscriber,
     connects: watch::Receiver<u64>,
+    /// Messages heard of that the reader has not come to.
+    owed: u64,
+    /// Looks in vain since the last message was heard of.
+    looks: u32,
+    reached: u64,
 }
 
 impl Wake {
@@ -249,25 +261,51 @@ impl Wake {
             .map_err(|error| ReadError::Unavailable { stream: subject, reason: error.to_string() })?;
         let mut connects = connection.connects();
         connects.mark_unchanged();
-        Ok(Self { subscriber, connects })
+        Ok(Self { subscriber, connects, owed: 0, looks: 0, reached: 0 })
+    }
+
+    /// Tells how far the reader has come.
+    pub const fn reached(&mut self, sequence: u64) {
+        let came = sequence.saturating_sub(self.reached);
+        self.owed = self.owed.saturating_sub(came);
+        self.reached = sequence;
     }
 
     /// Waits for something new, at most this long. What came in one burst wakes once.
     pub async fn wait(&mut self, at_most: Duration) {
+        let wait = match self.again() {
+            Some(pause) => pause.min(at_most),
+            None => at_most,
+        };
         tokio::select! {
-            message = self.subscriber.next() => {
-                if message.is_none() {
-                    // The connection is being closed; the slow look goes on until its owner stops too.
-                    tokio::time::sleep(at_most).await;
-                }
-            }
-            changed = self.connects.changed() => {
-                if changed.is_err() {
-                    tokio::time::sleep(at_most).await;
-                }
-            }
-            () = tokio::time::sleep(at_most) => {}
+            message = self.subscriber.next() => match message {
+                Some(_) => self.heard(),
+                // The connection is being closed; the slow look goes on until its owner stops too.
+                None => tokio::time::sleep(at_most).await,
+            },
+            changed = self.connects.changed() => match changed {
+                // What was sent while nobody listened may be on its way to the disk.
+                Ok(()) => self.heard(),
+                Err(_) => tokio::time::sleep(at_most).await,
+            },
+            () = tokio::time::sleep(wait) => self.looks = self.looks.saturating_add(1),
         }
-        while let Some(Some(_)) = futures_util::FutureExt::now_or_never(self.subscriber.next()) {}
+        while let Some(Some(_)) = futures_util::FutureExt::now_or_never(self.subscriber.next()) {
+            self.heard();
+        }
+    }
+
+    const fn heard(&mut self) {
+        self.owed = self.owed.saturating_add(1);
+        self.looks = 0;
+    }
+
+    /// The pause before the next look for what was heard of, until that has been tried often enough.
+    fn again(&mut self) -> Option<Duration> {
+        if self.owed > 0 && self.looks < AGAIN_TIMES {
+            return Some(AGAIN_AFTER * 4_u32.pow(self.looks));
+        }
+        self.owed = 0;
+        None
     }
 }

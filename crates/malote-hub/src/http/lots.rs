@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::command;
 use super::problem::Problem;
 use crate::app::App;
-use crate::lots::Taking;
+use crate::filling::Taking;
 use crate::zones;
 
 /// Lease of a lot whose opening names none, in seconds.

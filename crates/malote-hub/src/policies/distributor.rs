@@ -55,6 +55,11 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
             tracing::warn!(%error, "lots are not being distributed");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        for (wake, stream) in [(&mut lots_wake, subjects::LOTS), (&mut registry_wake, subjects::REGISTRY)] {
+            if let Ok(Some(cursor)) = app.db.policy_cursor(POLICY, stream).await {
+                wake.reached(cursor.sequence);
+            }
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = lots_wake.wait(LOOK_EVERY) => {}

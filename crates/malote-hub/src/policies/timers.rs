@@ -69,6 +69,9 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
         if let Err(error) = step(&app, &reader).await {
             tracing::warn!(%error, "timers are not being read");
         }
+        if let Ok(Some(cursor)) = app.db.policy_cursor(POLICY, subjects::TIMERS).await {
+            wake.reached(cursor.sequence);
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = wake.wait(LOOK_EVERY) => {}
