@@ -11,7 +11,7 @@ use malote_journal::connection::Patience;
 use malote_journal::{ConnectError, Connection};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::replica::Replica;
@@ -75,7 +75,8 @@ pub struct Agent {
 #[derive(Debug)]
 struct Http {
     address: SocketAddr,
-    stopping: CancellationToken,
+    /// Ends what is being answered too when it is dropped.
+    stopping: DropGuard,
     task: AbortOnDropHandle<()>,
 }
 
@@ -151,7 +152,7 @@ impl Agent {
     /// Answers what is being asked, then stops.
     pub async fn stop(mut self) {
         if let Some(http) = self.http.take() {
-            http.stopping.cancel();
+            drop(http.stopping);
             let _ = tokio::time::timeout(STOP_PATIENCE, http.task).await;
         }
         self.tasks.shutdown().await;
@@ -169,6 +170,6 @@ impl Http {
         let address = listener.local_addr()?;
         let stopping = CancellationToken::new();
         let task = tokio::spawn(http::serve(listener, Arc::clone(shared), stopping.clone()));
-        Ok(Self { address, stopping, task: AbortOnDropHandle::new(task) })
+        Ok(Self { address, stopping: stopping.drop_guard(), task: AbortOnDropHandle::new(task) })
     }
 }

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     } else {
         log.init();
     }
-    // One thread: a till has others things to do with its processor, and SQLite has threads of its own.
+    // One thread: a till has other things to do with its processor, and SQLite has threads of its own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -3,7 +3,7 @@
 //! A step takes in every notice there is, then does the lots that are open, oldest first. It may be dropped at any
 //! await: whatever it had committed stays, and the next step goes on from there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -96,6 +96,9 @@ impl<'a> Replica<'a> {
                     }
                 }
             }
+            if let Ok(Some(cursor)) = self.shared.store.cursor(self.notices.stream()).await {
+                wake.reached(cursor.sequence);
+            }
             wake.wait(wait).await;
         }
     }
@@ -126,36 +129,42 @@ impl<'a> Replica<'a> {
     /// Takes in what there is and does what can be done now. Answers when something open can be tried next.
     pub(crate) async fn step(&self) -> Result<Option<Timestamp>, StepError> {
         loop {
-            let registered = match self.intake().await {
-                Ok(()) => true,
-                Err(StepError::Read(ReadError::NoStream { .. })) => false,
+            let (registered, at_head) = match self.intake().await {
+                Ok(at_head) => (true, at_head),
+                Err(StepError::Read(ReadError::NoStream { .. })) => (false, true),
                 Err(error) => return Err(error),
             };
             self.shared.activity.send_if_modified(|activity| {
                 let before = (activity.registered, activity.at_head);
-                (activity.registered, activity.at_head) = (Some(registered), registered);
+                (activity.registered, activity.at_head) = (Some(registered), registered && at_head);
                 before != (activity.registered, activity.at_head)
             });
             match self.shared.store.next_work().await? {
                 Ok(work) => self.attend(&work).await?,
-                Err(next) => return Ok(next),
+                Err(next) if at_head => return Ok(next),
+                Err(_) => {}
             }
         }
     }
 
-    /// Takes in all notices after the cursor, so that lots that later ones replace are known before any is fetched.
-    async fn intake(&self) -> Result<(), StepError> {
+    /// Takes in the notices after the cursor, as many full pages as there are, so that lots that later ones replace
+    /// are known before any is fetched. Answers whether there were no more.
+    async fn intake(&self) -> Result<bool, StepError> {
         let stream = self.notices.stream();
         loop {
             let cursor = self.shared.store.cursor(stream).await?;
             match self.notices.after(cursor, PAGE).await? {
-                Page::Messages(page) if page.is_empty() => return Ok(()),
+                Page::Messages(page) if page.is_empty() => return Ok(true),
                 Page::Messages(page) => {
                     let found = self.shared.store.take_in(stream, cursor, &page).await?;
                     if found.superseded > 0 {
                         self.shared.reports.notify_one();
                     }
                     tracing::debug!(?found, notices = page.len(), "notices taken in");
+                    if page.len() < PAGE {
+                        // Most likely the last ones: their lots come first, then one more look.
+                        return Ok(false);
+                    }
                 }
                 Page::Truncated { last } => {
                     if let Some(cursor) = cursor {
@@ -246,8 +255,12 @@ impl<'a> Replica<'a> {
 
     /// Fetches the chunks that are not here. A small lot's are answered, a large one's are staged.
     async fn download(&self, work: &Work) -> Result<BTreeMap<u32, Bytes>, LotError> {
-        let here = self.shared.store.staged(work).await.map_err(ApplyError::Store)?;
         let hold = work.chunks <= HELD_CHUNKS && work.bytes <= HELD_BYTES;
+        let here = if hold {
+            BTreeSet::new()
+        } else {
+            self.shared.store.staged(work).await.map_err(ApplyError::Store)?
+        };
         let mut done = u32::try_from(here.len()).unwrap_or(u32::MAX);
         let missing = (0..work.chunks).filter(|number| !here.contains(number));
         let mut coming =

@@ -1,15 +1,16 @@
 //! Sending reports to the hub, in order and once, however often the connection breaks.
 //!
 //! The till is the only writer of its subject, so the hub's last event of it says what the hub has: after each
-//! connect, and on any doubt, it is looked up among our own. A hub that lost some gets them again; an event that is
-//! not ours means that another till uses this one's name.
+//! connect, and on any doubt, it is looked up among our own. A hub that lost some gets them again. An event that is
+//! not ours means that another till uses this one's name; only a directory that has never reported takes it for its
+//! predecessor's and goes on after it, so that a till can be set up anew.
 
 use std::time::Duration;
 
 use malote_journal::{AppendError, Expected, Journal as _, LoadError, Place, subjects};
 
 use crate::shared::{Shared, chain};
-use crate::store::StoreError;
+use crate::store::{HubHas, StoreError};
 
 /// Most reports in one batch.
 const BATCH: u32 = 100;
@@ -95,17 +96,26 @@ async fn send(shared: &Shared, compared: &mut bool) -> Result<(), ReportError> {
 async fn compare(shared: &Shared, place: &Place, reported: u64) -> Result<(), ReportError> {
     let last = shared.journal.leader_last(place.stream, &place.subject).await?;
     let last = last.as_ref().map(|stored| (stored.id.as_deref().unwrap_or_default(), stored.sequence));
-    if shared.store.hub_has(last).await? {
-        let sequence = last.map_or(0, |(_, sequence)| sequence);
-        if sequence < reported {
+    let sequence = last.map_or(0, |(_, sequence)| sequence);
+    match shared.store.hub_has(last).await? {
+        HubHas::Ours if sequence < reported => {
             tracing::error!(
                 had = reported,
                 has = sequence,
                 "the hub lost reports of this till; sending them again"
             );
         }
-        return Ok(());
+        HubHas::Ours => {}
+        HubHas::Predecessors => {
+            tracing::warn!(sequence, "this till reported before from another directory; going on after that");
+        }
+        HubHas::Strangers => {
+            let address = shared.address();
+            return Err(ReportError::IdentityConflict {
+                store: address.store.to_string(),
+                pdv: address.pdv.to_string(),
+            });
+        }
     }
-    let address = shared.address();
-    Err(ReportError::IdentityConflict { store: address.store.to_string(), pdv: address.pdv.to_string() })
+    Ok(())
 }

@@ -25,6 +25,7 @@ use sqlx::sqlite::{
 use sqlx::{Connection, Sqlite, Transaction};
 
 pub(crate) use apply::{ApplyError, chunk_of};
+pub(crate) use outbox::HubHas;
 pub(crate) use read::{LotRow, Record, Work};
 
 /// What the file is marked with: the letters `mlpd`.

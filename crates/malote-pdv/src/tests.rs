@@ -488,18 +488,24 @@ async fn a_hub_that_lost_its_reports_gets_all_of_them_again() {
 }
 
 #[tokio::test]
-async fn a_second_till_of_the_same_name_is_told() {
+async fn a_till_set_up_anew_goes_on_and_the_one_still_using_its_name_is_told() {
     let hub = Hub::start().await;
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = hub.agent(one.path()).await;
     hub.release(&delta("all", 1, &[price("1", 1)])).await;
-    settled(&first, "the first till has reported", |s| s.applied_since_start == 1 && s.outbox_unsent == 0)
-        .await;
+    settled(&first, "the first has reported", |s| s.applied_since_start == 1 && s.outbox_unsent == 0).await;
     let second = hub.agent(two.path()).await;
-    let status = settled(&second, "the conflict shows", |status| status.identity_conflict).await;
-    settled(&second, "the catalogue comes in all the same", |status| status.applied_since_start == 1).await;
-    assert!(status.online);
-    assert_eq!(hub.reports().await.len(), 1, "nothing of the second is mixed in");
+    settled(&second, "the second has reported", |s| s.applied_since_start == 1 && s.outbox_unsent == 0).await;
+    assert_eq!(hub.reports().await.len(), 2);
+    hub.release(&delta("all", 2, &[price("1", 2)])).await;
+    settled(&second, "the second goes on", |s| s.applied_since_start == 2 && s.outbox_unsent == 0).await;
+    let status = settled(&first, "the first sees the conflict", |status| status.identity_conflict).await;
+    assert_eq!(
+        (status.applied_since_start, status.outbox_unsent),
+        (2, 1),
+        "its catalogue goes on all the same"
+    );
+    assert_eq!(hub.reports().await.len(), 3);
 }
 
 #[tokio::test]

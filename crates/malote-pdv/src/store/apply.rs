@@ -22,6 +22,8 @@ use super::{Store, StoreError, Work, failed, now, signed};
 
 /// Rows that go into one statement: a statement costs a hop to SQLite's thread and back.
 const ROWS: usize = 256;
+/// Chunks whose records are sorted together before they are written.
+const WINDOW: usize = 8;
 /// Quarantined records of one lot that are kept; all are counted.
 const QUARANTINE_KEPT: u64 = 1_000;
 /// After a lot of this many records the log is folded back into the database and cut.
@@ -98,6 +100,7 @@ impl Store {
         forget_quarantine(&mut tx, work).await?;
         let mut lot = Applying { work, kinds: Vec::new(), applied: Applied::default(), problems: Vec::new() };
         let mut digests = Vec::new();
+        let mut window = Vec::with_capacity(WINDOW);
         for number in 0..work.chunks {
             let payload = match held.get(&number) {
                 Some(payload) => payload.clone(),
@@ -105,7 +108,11 @@ impl Store {
             };
             let chunk = chunk_of(work, number, payload)?;
             digests.push(chunk.digest);
-            lot.chunk(&mut tx, &chunk.unpack()?).await?;
+            window.push(chunk.unpack()?);
+            if window.len() == WINDOW || number + 1 == work.chunks {
+                lot.take(&mut tx, &window).await?;
+                window.clear();
+            }
         }
         if Digest::of_list(&digests) != work.digest {
             return Err(ApplyError::Digest);
@@ -147,34 +154,35 @@ struct Target {
 }
 
 impl Applying<'_> {
-    async fn chunk(&mut self, conn: &mut SqliteConnection, records: &Unpacked) -> Result<(), StoreError> {
-        for record in records.iter() {
+    /// Takes the records of some chunks, in the order of their keys: neighbours in the table then meet the same page.
+    async fn take(&mut self, conn: &mut SqliteConnection, chunks: &[Unpacked]) -> Result<(), StoreError> {
+        let mut rows = Vec::with_capacity(chunks.iter().map(Unpacked::len).sum());
+        for record in chunks.iter().flat_map(Unpacked::iter) {
             let index = match self.kinds.iter().position(|target| target.kind == *record.kind) {
                 Some(index) => index,
                 None => self.open(conn, record.kind).await?,
             };
-            let target = &mut self.kinds[index];
-            let body = record.body.map(|body| target.check.body(body)).transpose();
-            match body {
-                Ok(body) if RecordKey::is_valid(record.key) => {
+            match checked(record, self.kinds[index].check) {
+                Ok(body) => {
                     match body {
                         Some(_) => self.applied.upserted += 1,
                         None => self.applied.deleted += 1,
                     }
-                    if target.below_floor {
-                        continue;
-                    }
-                    target.rows.push(record.key, body)?;
-                    if target.rows.count == ROWS {
-                        target.rows.flush(conn).await?;
-                    }
-                }
-                Ok(_) => {
-                    let reason =
-                        "the key is not 1 to 256 bytes of text without control characters".to_owned();
-                    self.quarantine(conn, record, reason).await?;
+                    rows.push((index, record.key, body));
                 }
                 Err(reason) => self.quarantine(conn, record, reason).await?,
+            }
+        }
+        // Stable: of two records of one key the later one still comes last.
+        rows.sort_by_key(|(index, key, _)| (*index, *key));
+        for (index, key, body) in rows {
+            let target = &mut self.kinds[index];
+            if target.below_floor {
+                continue;
+            }
+            target.rows.push(key, body)?;
+            if target.rows.count == ROWS {
+                target.rows.flush(conn).await?;
             }
         }
         Ok(())
@@ -291,6 +299,14 @@ impl Applying<'_> {
     }
 }
 
+/// A record's body, or why the record cannot be taken.
+fn checked(record: RecordRef<'_>, check: Check) -> Result<Option<&str>, String> {
+    if !RecordKey::is_valid(record.key) {
+        return Err("the key is not 1 to 256 bytes of text without control characters".to_owned());
+    }
+    record.body.map(|body| check.body(body)).transpose()
+}
+
 /// Rows of one kind on their way into the table, many to a statement.
 struct Rows {
     head: String,
@@ -305,7 +321,7 @@ impl Rows {
     /// What is the same in all rows is written into the statement: numbers of our own, never text from outside.
     fn new(kind: i64, work: &Work) -> Self {
         let Work { id: lot, scope_id: scope, version, .. } = work;
-        let head = "INSERT INTO record (kind, key, scope, version, lot, body) VALUES ".to_owned();
+        let head = "INSERT OR ROLLBACK INTO record (kind, key, scope, version, lot, body) VALUES ".to_owned();
         let row = format!("({kind},?,{scope},{version},{lot},?)");
         let tail = format!(
             " ON CONFLICT (kind, key, scope) DO UPDATE SET version = excluded.version, lot = excluded.lot, \

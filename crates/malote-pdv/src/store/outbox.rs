@@ -24,6 +24,17 @@ pub(crate) struct Unsent {
     pub(crate) entries: Vec<Entry>,
 }
 
+/// Whose the last event is that the hub has of this till.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HubHas {
+    /// Ours, or there is none.
+    Ours,
+    /// Of the directory before this one, which has never reported: the till was set up anew.
+    Predecessors,
+    /// Somebody's who reports under our name now.
+    Strangers,
+}
+
 /// Writes a report. Its ids are made here, once: whenever it is sent, it is the same event.
 pub(super) async fn report(
     conn: &mut SqliteConnection,
@@ -101,21 +112,28 @@ impl Store {
         tx.commit().await.map_err(failed(doing))
     }
 
-    /// Sets what the hub has: our report of this id at this sequence, or nothing at all. What comes after is
-    /// sent again. Answers whether the report is ours.
-    pub(crate) async fn hub_has(&self, last: Option<(&str, u64)>) -> Result<bool, StoreError> {
+    /// Takes down what the hub has last of this till: an event of this id at this sequence, or nothing at all. What
+    /// of ours comes after it is sent again.
+    pub(crate) async fn hub_has(&self, last: Option<(&str, u64)>) -> Result<HubHas, StoreError> {
         let doing = "comparing reports with the hub";
         let mut tx = self.begin().await?;
-        let (row, sequence) = match last {
-            None => (0, 0),
+        let (row, sequence, has) = match last {
+            None => (0, 0, HubHas::Ours),
             Some((event, sequence)) => {
                 let row: Option<i64> = sqlx::query_scalar("SELECT id FROM outbox WHERE event = ?")
                     .bind(event)
                     .fetch_optional(&mut *tx)
                     .await
                     .map_err(failed(doing))?;
-                let Some(row) = row else { return Ok(false) };
-                (row, signed(sequence))
+                let reporting: bool = sqlx::query_scalar("SELECT reporting FROM identity")
+                    .fetch_one(&mut *tx)
+                    .await
+                    .map_err(failed(doing))?;
+                match row {
+                    Some(row) => (row, signed(sequence), HubHas::Ours),
+                    None if !reporting => (0, signed(sequence), HubHas::Predecessors),
+                    None => return Ok(HubHas::Strangers),
+                }
             }
         };
         sqlx::query("UPDATE outbox SET sent = ? WHERE id <= ? AND sent IS NULL")
@@ -129,12 +147,12 @@ impl Store {
             .execute(&mut *tx)
             .await
             .map_err(failed(doing))?;
-        sqlx::query("UPDATE identity SET reported = ?")
+        sqlx::query("UPDATE identity SET reported = ?, reporting = 1")
             .bind(sequence)
             .execute(&mut *tx)
             .await
             .map_err(failed(doing))?;
         tx.commit().await.map_err(failed(doing))?;
-        Ok(true)
+        Ok(has)
     }
 }

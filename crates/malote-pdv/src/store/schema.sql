@@ -7,6 +7,8 @@ CREATE TABLE identity (
     pdv          TEXT NOT NULL,
     -- Sequence of this till's last report in the hub's stream, as far as known.
     reported     INTEGER NOT NULL DEFAULT 0,
+    -- Whether this directory has ever compared its reports with the hub's.
+    reporting    INTEGER NOT NULL DEFAULT 0,
     -- Whether the hub has ever said which groups the store is in.
     groups_known INTEGER NOT NULL DEFAULT 0,
     -- How often the store's stream was found cut, and when last, in microseconds since 1970.
@@ -69,12 +71,14 @@ CREATE INDEX lot_notice ON lot (notice);
 CREATE INDEX lot_open ON lot (notice) WHERE state IN ('waiting', 'failed');
 
 -- The catalogue. The row of the greater version is the scope's; no body is a delete that outlives late upserts.
+-- Version and lot are always there, and not declared so: a constraint that an update could break makes SQLite keep
+-- a journal of each statement, in a file.
 CREATE TABLE record (
     kind    INTEGER NOT NULL,
     key     TEXT NOT NULL,
     scope   INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    lot     INTEGER NOT NULL,
+    version INTEGER,
+    lot     INTEGER,
     body    TEXT,
     PRIMARY KEY (kind, key, scope)
 ) STRICT, WITHOUT ROWID;

@@ -356,13 +356,15 @@ async fn a_hub_that_lost_reports_gets_them_again_and_a_stranger_is_told() {
     store.sent(unsent.last_row, 30).await.unwrap();
     assert_eq!(store.unsent(10).await.unwrap().1.entries.len(), 0);
     let second = unsent.entries[1].id.to_string();
-    assert!(store.hub_has(Some((&second, 20))).await.unwrap());
+    assert_eq!(store.hub_has(Some((&second, 20))).await.unwrap(), HubHas::Ours);
     let (reported, again) = store.unsent(10).await.unwrap();
     assert_eq!(reported, 20);
     assert_eq!(again.entries, unsent.entries[2..], "the same event, byte by byte");
-    assert!(!store.hub_has(Some(("somebody else's", 40))).await.unwrap());
-    assert!(store.hub_has(None).await.unwrap());
-    assert_eq!(store.unsent(10).await.unwrap().1.entries.len(), 3);
+    assert_eq!(store.hub_has(Some(("somebody else's", 40))).await.unwrap(), HubHas::Strangers);
+    assert_eq!(store.unsent(10).await.unwrap().0, 20, "a stranger's event changes nothing");
+    assert_eq!(store.hub_has(None).await.unwrap(), HubHas::Ours);
+    let (reported, again) = store.unsent(10).await.unwrap();
+    assert_eq!((reported, again.entries.len()), (0, 3));
 }
 
 fn copy(from: &Path) -> TempDir {
