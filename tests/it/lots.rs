@@ -356,6 +356,31 @@ async fn a_release_killed_half_way_tells_every_store_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_broker_killed_during_a_release_only_delays_it() {
+    let stack = Stack::start().await;
+    let stores: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
+    for store in &stores {
+        stack.store(store, &[], &["1"]).await;
+    }
+    let mut lots = Vec::new();
+    for round in 0..4 {
+        lots.push(stack.lot("all", &[("1", round)]).await);
+        stack.broker().kill().await.unwrap();
+        stack.broker().ready().await.unwrap();
+    }
+    let lots: Vec<&String> = lots.iter().collect();
+    for store in &stores {
+        until(&format!("store {store} to be told of every lot"), async || {
+            // A notice whose answer was lost may stand there twice; a till takes each lot in once.
+            let mut told = stack.notices(store).await;
+            told.dedup();
+            (told.iter().collect::<Vec<_>>() == lots).then_some(()).ok_or(format!("{told:?}"))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_hubs_share_the_work_and_do_none_of_it_twice() {
     let stack = Stack::start().await;
     let folder = tempfile::tempdir().unwrap();
