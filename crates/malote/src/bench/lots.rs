@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::results::Results;
+use super::floor::Order;
 use super::input::Input;
 use super::machine::{Machine, load};
 use super::site::{Site, Used};
@@ -53,15 +54,33 @@ pub(super) struct Args {
     dir: Option<PathBuf>,
 }
 
+/// The floor, measured once.
+#[derive(Clone, Copy, Debug)]
+struct Floor {
+    as_sent: Duration,
+    by_key: Duration,
+}
+
 /// What one phase measured.
 #[derive(Clone, Debug)]
 struct Phase {
     lot: Lot,
-    /// From the close of a lot of one price asked to all tills having applied it.
-    prices: Vec<Duration>,
+    /// Lots of one price.
+    prices: Vec<Price>,
     /// At the end of the phase.
     used: Used,
     machine: Machine,
+}
+
+/// How one lot of one price went, from asking for its close.
+#[derive(Clone, Copy, Debug)]
+struct Price {
+    /// The close was acknowledged.
+    closed: Duration,
+    /// All tills had applied it.
+    applied: Duration,
+    /// Of the slowest till: from its notice seen to committed.
+    till_took: Duration,
 }
 
 /// How one large lot went; times from before it was opened.
@@ -99,8 +118,11 @@ pub(super) async fn run(args: &Args, shell: &mut Shell) -> Result<Results, Bench
     let rows = input.rows()?;
     let mut say = |what: String| shell.tell(what).map_err(BenchError::Write);
     let floor = async |number: usize| {
-        let took = floor::load(work.path(), &format!("floor-{number}.db"), &rows).await;
-        took.map_err(BenchError::Floor)
+        let load = async |order| {
+            let name = format!("floor-{number}-{order:?}.db");
+            floor::load(work.path(), &name, &rows, order).await.map_err(BenchError::Floor)
+        };
+        Ok::<_, BenchError>(Floor { as_sent: load(Order::AsSent).await?, by_key: load(Order::ByKey).await? })
     };
     let rounds = usize::from(args.rounds);
     let mut floors = vec![floor(1).await?];
@@ -122,7 +144,7 @@ pub(super) async fn run(args: &Args, shell: &mut Shell) -> Result<Results, Bench
         let input = input.tenfold(work.path())?;
         tenfold = Some(phase(work.path(), &input, 1, 0).await?);
     }
-    Ok(Results::new(args, &input, load_before, floors, &one, &all, tenfold.as_ref()))
+    Ok(Results::new(args, &input, load_before, &floors, &one, &all, tenfold.as_ref()))
 }
 
 /// A phase in a task of its own: what waits in the program's main task is woken across threads, which costs time.
@@ -202,13 +224,18 @@ async fn in_tables(site: &Site, input: &Input, lot: LotId) -> Result<(), BenchEr
 }
 
 /// One price, from asking for the close to the last till's having it.
-async fn one_price(site: &mut Site, tills: usize, round: usize) -> Result<Duration, BenchError> {
+async fn one_price(site: &mut Site, tills: usize, round: usize) -> Result<Price, BenchError> {
     let mut sender: LotSender = site.client.send_lot(NewLot::delta("all", ["price"])).await?;
     sender.upsert("price", "bench", &serde_json::json!({ "price_cents": 100 + round })).await?;
     sender.flush().await?;
     let id = sender.lot();
     let begun = Instant::now();
     sender.finish().await?;
+    let closed = begun.elapsed();
     let applied = site.reports.applied(id, tills, PATIENCE).await?;
-    Ok(applied.last().map_or(Duration::ZERO, |applied| applied.at.duration_since(begun)))
+    Ok(Price {
+        closed,
+        applied: applied.last().map_or(Duration::ZERO, |applied| applied.at.duration_since(begun)),
+        till_took: applied.iter().map(|applied| applied.took).max().unwrap_or_default(),
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use malote_client::source::{Source, SourceOptions};
 use malote_client::{NewLot, PlaceState, Taken, Totals};
 use malote_domain::{LotId, StoreId};
@@ -23,6 +24,8 @@ const CHANGED_EVERY: usize = 40;
 const MIXED: usize = 1_000;
 const BAD_EVERY: usize = 100;
 const REFUSALS_SHOWN: usize = 3;
+/// Tills that are asked for all they have at the same time.
+const CHECKED_AT_ONCE: usize = 4;
 /// Longest wait for the hub's tables.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -264,10 +267,9 @@ impl Story<'_> {
         step.took();
         let begun = Instant::now();
         for kind in kinds {
-            let mut counts = Vec::new();
-            for till in self.chain.tills.iter().filter(|till| Some(&till.store) != away) {
-                counts.push(till.check(&self.expected, kind).await?);
-            }
+            let tills = self.chain.tills.iter().filter(|till| Some(&till.store) != away);
+            let checks = tills.map(|till| till.check(&self.expected, kind));
+            let counts: Vec<u64> = stream::iter(checks).buffered(CHECKED_AT_ONCE).try_collect().await?;
             equal("records at each till", self.keys.len() as u64, counts.iter().copied().min().unwrap_or(0))?;
             equal("records at each till", self.keys.len() as u64, counts.iter().copied().max().unwrap_or(0))?;
             step.checked += counts.iter().sum::<u64>();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Args, Lot, Phase};
+use super::{Args, Floor as Floors, Lot, Phase, Price};
 use crate::bench::input::Input;
 use crate::bench::machine::Machine;
 
@@ -49,9 +49,14 @@ struct Ours {
     /// Of one price, from asking for the close to the one till's report of having committed it.
     close_to_till_p50_ms: f64,
     close_to_till_p99_ms: f64,
+    close_to_till_max_ms: f64,
+    /// Parts of that time: until the close was acknowledged, and from the till's notice seen to committed.
+    price_close_p50_ms: f64,
+    price_till_p50_ms: f64,
     /// The same with all tills, to the last one's report.
     close_to_all_pdvs_p50_ms: f64,
     close_to_all_pdvs_p99_ms: f64,
+    close_to_all_pdvs_max_ms: f64,
     /// The most resident at any time of any phase, in millions of bytes; of the tills that with most.
     pdv_rss_mb: f64,
     hub_rss_mb: f64,
@@ -65,11 +70,12 @@ struct Ours {
     hub_rss_mb_tenfold: Option<f64>,
 }
 
-/// The rows into a bare table: the median run counts.
+/// The rows into a bare table: the median run of the faster order counts.
 #[derive(Debug, Serialize)]
 struct Floor {
     bare_sqlite_s: f64,
-    bare_sqlite_runs_s: Vec<f64>,
+    as_sent_runs_s: Vec<f64>,
+    by_key_runs_s: Vec<f64>,
     bare_sqlite_records_per_s: f64,
 }
 
@@ -132,16 +138,17 @@ impl Results {
         args: &Args,
         input: &Input,
         load_before: Option<f64>,
-        mut floors: Vec<Duration>,
+        floors: &[Floors],
         one: &[Phase],
         all: &[Phase],
         tenfold: Option<&Phase>,
     ) -> Self {
         let runs = |phases: &[Phase]| phases.iter().map(|phase| seconds(phase.lot.last_applied)).collect();
         let (a, b) = (median_phase(one), median_phase(all));
-        let floor_runs = floors.iter().map(|took| seconds(*took)).collect();
-        floors.sort_unstable();
-        let floor = floors[floors.len() / 2].as_secs_f64();
+        let as_sent: Vec<_> = floors.iter().map(|floor| floor.as_sent).collect();
+        let by_key: Vec<_> = floors.iter().map(|floor| floor.by_key).collect();
+        let floor = median(&as_sent).min(median(&by_key)).as_secs_f64();
+        let floor_runs = |runs: &[Duration]| runs.iter().copied().map(seconds).collect();
         let records = number(a.lot.records);
         let most = |of: fn(&Phase) -> f64| round(one.iter().chain(all).map(of).fold(0.0, f64::max));
         let (pdv_rss_mb, hub_rss_mb) = (most(|p| p.used.tills.rss_mb), most(|p| p.used.hub.rss_mb));
@@ -157,10 +164,14 @@ impl Results {
             all_pdvs_last_applied_runs_s: runs(all),
             http_bytes_per_record: round(number(a.lot.body_bytes) / records),
             stream_bytes_per_record: round(number(a.lot.stored_bytes) / records),
-            close_to_till_p50_ms: percentile(one, 50),
-            close_to_till_p99_ms: percentile(one, 99),
-            close_to_all_pdvs_p50_ms: percentile(all, 50),
-            close_to_all_pdvs_p99_ms: percentile(all, 99),
+            close_to_till_p50_ms: percentile(one, 50, |p| p.applied),
+            close_to_till_p99_ms: percentile(one, 99, |p| p.applied),
+            close_to_till_max_ms: percentile(one, 100, |p| p.applied),
+            price_close_p50_ms: percentile(one, 50, |p| p.closed),
+            price_till_p50_ms: percentile(one, 50, |p| p.till_took),
+            close_to_all_pdvs_p50_ms: percentile(all, 50, |p| p.applied),
+            close_to_all_pdvs_p99_ms: percentile(all, 99, |p| p.applied),
+            close_to_all_pdvs_max_ms: percentile(all, 100, |p| p.applied),
             pdv_rss_mb,
             hub_rss_mb,
             sender_rss_mb: most(|p| p.used.sender.rss_mb),
@@ -188,7 +199,8 @@ impl Results {
             },
             floor: Floor {
                 bare_sqlite_s: round(floor),
-                bare_sqlite_runs_s: floor_runs,
+                as_sent_runs_s: floor_runs(&as_sent),
+                by_key_runs_s: floor_runs(&by_key),
                 bare_sqlite_records_per_s: (records / floor).round(),
             },
             ratio: Ratio {
@@ -230,22 +242,30 @@ impl Results {
         };
         let s = |value: f64| format!("{value:.3} s");
         let mb = |value: f64| format!("{value:.1} MB");
-        let ms = |p50: f64, p99: f64| {
-            (format!("{p50:.1} ms"), format!("half of them; 99 of 100 within {p99:.1} ms"))
+        let ms = |p50: f64, p99: f64, max: f64| {
+            (
+                format!("{p50:.1} ms"),
+                format!("half of them; 99 of 100 within {p99:.1} ms, all within {max:.1} ms"),
+            )
         };
         row(
             "floor: the rows into a bare table".into(),
             s(floor.bare_sqlite_s),
-            runs(&floor.bare_sqlite_runs_s),
+            format!("as sent{}, by key{}", runs(&floor.as_sent_runs_s), runs(&floor.by_key_runs_s)),
         );
         let note = format!("{:.2} × floor{}", ratio.one_pdv, runs(&ours.one_pdv_applied_runs_s));
         row("one till: from start to applied".into(), s(ours.one_pdv_applied_s), note);
         row(format!("{tills} tills: to the first applied"), s(ours.all_pdvs_first_applied_s), String::new());
         let note = format!("{:.2} × floor{}", ratio.all_pdvs, runs(&ours.all_pdvs_last_applied_runs_s));
         row(format!("{tills} tills: to the last applied"), s(ours.all_pdvs_last_applied_s), note);
-        let (value, note) = ms(ours.close_to_till_p50_ms, ours.close_to_till_p99_ms);
+        let (value, note) =
+            ms(ours.close_to_till_p50_ms, ours.close_to_till_p99_ms, ours.close_to_till_max_ms);
         row("one price: close asked to one till".into(), value, note);
-        let (value, note) = ms(ours.close_to_all_pdvs_p50_ms, ours.close_to_all_pdvs_p99_ms);
+        let close = format!("close acknowledged after {:.1} ms", ours.price_close_p50_ms);
+        let till = format!("{:.1} ms", ours.price_till_p50_ms);
+        row("  of it at the till, notice to commit".into(), till, close);
+        let (value, note) =
+            ms(ours.close_to_all_pdvs_p50_ms, ours.close_to_all_pdvs_p99_ms, ours.close_to_all_pdvs_max_ms);
         row(format!("one price: close asked to all {tills} tills"), value, note);
         row(
             "a record as sent (HTTP body)".into(),
@@ -302,7 +322,13 @@ fn runs(runs: &[f64]) -> String {
         return String::new();
     }
     let runs: Vec<_> = runs.iter().map(|run| format!("{run:.3}")).collect();
-    format!("  (runs: {})", runs.join(", "))
+    format!(" ({})", runs.join(" "))
+}
+
+fn median(runs: &[Duration]) -> Duration {
+    let mut order = runs.to_vec();
+    order.sort_unstable();
+    order[order.len() / 2]
 }
 
 /// The phase whose lot took the median time.
@@ -313,11 +339,16 @@ fn median_phase(phases: &[Phase]) -> &Phase {
 }
 
 /// Of the prices of all runs together, in milliseconds.
-fn percentile(phases: &[Phase], percent: usize) -> f64 {
-    let mut all: Vec<_> = phases.iter().flat_map(|phase| &phase.prices).collect();
-    all.sort_unstable();
-    let at = (all.len() * percent / 100).min(all.len().saturating_sub(1));
-    all.get(at).map_or(0.0, |took| round(took.as_secs_f64() * 1_000.0))
+fn percentile(phases: &[Phase], percent: usize, of: fn(&Price) -> Duration) -> f64 {
+    let all: Vec<_> = phases.iter().flat_map(|phase| &phase.prices).map(of).collect();
+    at_percent(&all, percent)
+}
+
+fn at_percent(took: &[Duration], percent: usize) -> f64 {
+    let mut took = took.to_vec();
+    took.sort_unstable();
+    let at = (took.len() * percent / 100).min(took.len().saturating_sub(1));
+    took.get(at).map_or(0.0, |took| round(took.as_secs_f64() * 1_000.0))
 }
 
 fn seconds(duration: Duration) -> f64 {
@@ -332,4 +363,24 @@ fn round(value: f64) -> f64 {
 /// Exact up to 2^32, which no lot reaches.
 fn number(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_run_counts_however_they_come() {
+        let runs = [30, 10, 20].map(Duration::from_millis);
+        assert_eq!(median(&runs), Duration::from_millis(20));
+        assert_eq!(median(&runs[..1]), Duration::from_millis(30));
+    }
+
+    #[test]
+    fn percentiles_are_of_all_that_were_measured() {
+        let hundred: Vec<_> = (1..=100).rev().map(Duration::from_millis).collect();
+        assert_eq!([50, 99, 100].map(|percent| at_percent(&hundred, percent)), [51.0, 100.0, 100.0]);
+        assert_eq!(at_percent(&hundred[..1], 50), 100.0);
+        assert_eq!(at_percent(&[], 50), 0.0);
+    }
 }
