@@ -79,7 +79,7 @@ struct Price {
     closed: Duration,
     /// All tills had applied it.
     applied: Duration,
-    /// Of the slowest till: from its notice seen to committed.
+    /// Of the slowest till: from its notice seen to all written, just before the commit.
     till_took: Duration,
 }
 
@@ -93,7 +93,7 @@ struct Lot {
     closed: Duration,
     first_applied: Duration,
     last_applied: Duration,
-    /// Of the slowest till: from its notice seen to committed.
+    /// Of the slowest till: from its notice seen to all written, just before the commit.
     till_took: Duration,
     /// The hub's own catalogue had it.
     tables: Duration,

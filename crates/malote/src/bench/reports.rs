@@ -54,7 +54,7 @@ pub(super) struct Applied {
     pub(super) at: Instant,
     /// Records that it took.
     pub(super) upserted: u64,
-    /// From its notice seen to committed, by the till's own clock.
+    /// From its notice seen to all written, just before the commit, by the till's own clock.
     pub(super) took: Duration,
 }
 

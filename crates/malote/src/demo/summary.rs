@@ -118,12 +118,12 @@ pub(super) fn try_next(chain: &Chain, shell: &mut Shell) -> io::Result<()> {
     }
     let till = chain.tills.first().and_then(super::till::Till::url).unwrap_or_default();
     shell.tell("try, in another terminal:")?;
-    shell.tell(format!("  curl {till}/records/price?limit=3"))?;
+    shell.tell(format!("  curl '{till}/records/price?limit=3'"))?;
     shell.tell(format!("  curl {till}/status"))?;
     shell.tell(format!("  curl {hub}/v1/pdvs"))?;
     shell.tell(format!("  malote lot ls --hub {hub}"))?;
     let products = chain.products.display();
-    shell.tell(format!("  malote lot send {products} --kind price --hub {hub} --wait"))
+    shell.tell(format!("  malote lot send {products} --kind price --hub {hub}"))
 }
 
 impl fmt::Display for Difference {
