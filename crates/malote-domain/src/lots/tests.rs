@@ -218,7 +218,9 @@ fn a_large_audience_goes_in_waves_that_fit_a_message() {
         .iter()
         .map(|event| match event {
             Event::Released { stores, last } => (stores.len(), *last),
-            other => panic!("{other:?}"),
+            Event::Opened(_) | Event::Closed(_) | Event::Aborted(_) | Event::Recalled { .. } => {
+                panic!("{event:?}")
+            }
         })
         .collect();
     assert_eq!(sizes, [(WAVE_STORES_MAX, false), (1, true)]);
