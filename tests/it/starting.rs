@@ -1,8 +1,7 @@
 use malote_broker::{Broker, BrokerOptions};
 use malote_hub::{Hub, PreflightError, StartError};
-use serde_json::json;
 
-use malote_tests::{Stack, config};
+use malote_tests::{Stack, config, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_not_durable_is_refused() {
@@ -77,8 +76,13 @@ async fn a_broker_that_forgot_is_noticed_and_healed_only_when_told() {
     let healed = Hub::start(behind).await.unwrap();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("http://{}/v1/lots", healed.address());
-    let lots: serde_json::Value = client.get(url).send().await.unwrap().json().await.unwrap();
-    assert_eq!(lots["lots"], json!([]), "the tables say what the stream says");
+    until("the tables to say what the stream says", async || {
+        let lots: serde_json::Value = client.get(&url).send().await.unwrap().json().await.unwrap();
+        let one = lots["lots"].as_array().unwrap().len() == 1 && lots["lots"][0]["state"] == "aborted";
+        let says = lots["lots"][0]["reason"].as_str().is_some_and(|reason| reason.contains("3 positions"));
+        (one && says).then_some(()).ok_or(lots.to_string())
+    })
+    .await;
     healed.stop().await;
 }
 
@@ -96,4 +100,25 @@ async fn what_operators_ask_for_is_there() {
     stack.broker().suspend().await.unwrap();
     let (status, ready) = stack.get("/readyz").await;
     assert_eq!((status, ready["ready"].as_bool()), (503, Some(false)), "{ready}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tills_take_new_prices_from_a_broker_that_forgot() {
+    let mut stack = Stack::start().await;
+    stack.store("1", &[], &["1"]).await;
+    let mut till = stack.till("1", "1").await;
+    for cents in 100..110 {
+        stack.lot("all", &[("1", cents), ("2", cents)]).await;
+    }
+    till.until_price("2", Some(109)).await;
+    till.stop().await;
+    // The broker starts from nothing, at the same address; its hub goes on with it.
+    stack.stop_hub().await;
+    stack.forget_everything().await;
+    stack.heal_hub().await;
+    stack.store("1", &[], &["1"]).await;
+    stack.lot("all", &[("1", 55)]).await;
+    till.start_again().await;
+    till.until_price("1", Some(55)).await;
+    assert_eq!(till.price("2").await, Some(109), "what was not sent again stays");
 }

@@ -125,6 +125,23 @@ impl Stack {
         self.hub = Some(Hub::start(config(&self.folder, self.broker())).await.unwrap());
     }
 
+    /// Starts the hub again, told to go on with what the broker has left.
+    pub async fn heal_hub(&mut self) {
+        let config = Config { heal: true, ..config(&self.folder, self.broker()) };
+        self.hub = Some(Hub::start(config).await.unwrap());
+    }
+
+    /// Puts a broker that knows nothing in the broker's place, at its address.
+    pub async fn forget_everything(&mut self) {
+        let port = self.broker().url().rsplit(':').next().unwrap().parse().unwrap();
+        self.broker().stop().await.unwrap();
+        let options = BrokerOptions {
+            port: Some(port),
+            ..BrokerOptions::new(self.folder.path().join("broker-after"), "hub-test")
+        };
+        self.nodes = Nodes::One(Broker::start(options).await.unwrap());
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.hub().address())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use malote_journal::connection::Patience;
 use malote_journal::streams::{StreamFile, Streams, StreamsError};
-use malote_journal::{ConnectError, Connection, JetStream, Page, ReadError, Reader};
+use malote_journal::{ConnectError, Connection, JetStream, Page, ReadError, Reader, subjects};
 use malote_projections::{Db, DbError, OpenError, Projection};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::beats::{self, Beats};
+use crate::heal::{self, HealError};
 use crate::metrics::Metrics;
 use crate::policies::{distributor, timers};
 use crate::preflight::{self, PreflightError};
@@ -103,6 +104,9 @@ pub enum StartError {
         /// The last one this hub has taken in.
         seen: u64,
     },
+    /// The positions that were lost cannot be passed over.
+    #[error(transparent)]
+    Heal(#[from] HealError),
     /// The address is taken, or not ours.
     #[error("cannot listen at {address}")]
     Listen {
@@ -201,11 +205,11 @@ impl App {
 impl App {
     /// Waits until the tables of lots hold what the stream holds now, and tells how far that is.
     pub(crate) async fn lots_caught_up(&self) -> Result<u64, WaitError> {
-        let reader = Reader::new(self.journal.clone(), malote_journal::subjects::LOTS);
+        let reader = Reader::new(self.journal.clone(), subjects::LOTS);
         // A broker that does not answer now has nothing newer to wait for.
         let last = reader.last_sequence().await.unwrap_or(0);
         if last > 0 {
-            self.wait_for(Projection::Lots, malote_journal::subjects::LOTS, last).await?;
+            self.wait_for(Projection::Lots, subjects::LOTS, last).await?;
         }
         Ok(last)
     }
@@ -334,6 +338,9 @@ async fn check_heads(db: &Db, journal: &JetStream, heal: bool) -> Result<(), Sta
             seen,
             "the stream lost its tail; its tables are made again from what is left"
         );
+        if stream == subjects::LOTS {
+            heal::pass_over(journal, seen.saturating_sub(now)).await?;
+        }
         for (projection, feed, _) in projector::FEEDS.iter().filter(|(_, feed, _)| *feed == stream) {
             db.rewind(*projection, feed, None).await?;
         }

@@ -8,6 +8,7 @@ mod app;
 mod beats;
 mod clock;
 mod filling;
+mod heal;
 mod http;
 mod intake;
 mod lots;
@@ -22,4 +23,5 @@ mod validate;
 mod zones;
 
 pub use app::{Config, Hub, Limits, StartError};
+pub use heal::HealError;
 pub use preflight::PreflightError;

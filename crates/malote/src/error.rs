@@ -223,6 +223,7 @@ impl From<UpError> for Failure {
                 | malote_hub::StartError::Db(_)
                 | malote_hub::StartError::Read(_)
                 | malote_hub::StartError::Behind { .. }
+                | malote_hub::StartError::Heal(_)
                 | malote_hub::StartError::Schema(_) => Exit::Failed,
             },
         };
