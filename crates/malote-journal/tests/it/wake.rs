@@ -13,7 +13,7 @@ use crate::fixture::{Brokers, Nodes, World, alone, entries, eventually, on_one_a
 const NEVER: Duration = Duration::from_secs(600);
 const SOON: Duration = Duration::from_secs(20);
 
-on_one_and_on_three!(on: a_message_wakes, a_burst_wakes_once);
+on_one_and_on_three!(on: a_message_wakes, a_burst_wakes_once, what_was_heard_of_wakes_until_it_is_reached);
 
 async fn wake(world: &World, stream: &str) -> Wake {
     // The first connection is told of a moment later; it is not what must wake.
@@ -56,10 +56,27 @@ async fn a_burst_wakes_once(world: World) {
     let reader = Reader::new(world.journal.clone(), stream);
     eventually("all are stored", async || reader.last_sequence().await.unwrap() == 100).await;
     timeout(SOON, wake.wait(NEVER)).await.unwrap();
+    wake.reached(100);
     let nothing_more = Duration::from_millis(300);
     let before = Instant::now();
     wake.wait(nothing_more).await;
     assert!(before.elapsed() >= nothing_more, "woken again by the same burst");
+}
+
+/// A message is heard of before it can be read: who has not come to it yet is woken again, until it is there.
+async fn what_was_heard_of_wakes_until_it_is_reached(world: World) {
+    let stream = world.stream(json!({})).await;
+    let mut wake = wake(&world, stream).await;
+    let writer = world.journal.connection().client().clone();
+    writer.publish(format!("{stream}.a"), Bytes::new()).await.unwrap();
+    for _ in 0..3 {
+        timeout(SOON, wake.wait(NEVER)).await.unwrap();
+    }
+    wake.reached(1);
+    assert!(
+        timeout(Duration::from_millis(300), wake.wait(NEVER)).await.is_err(),
+        "woken for what was reached"
+    );
 }
 
 /// What was missed while the broker was away is read because the new connection wakes.
