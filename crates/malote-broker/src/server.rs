@@ -20,6 +20,8 @@ use tokio::{
 
 /// Recovery of many streams takes its time; a server that dies is noticed at once whatever this says.
 pub(crate) const START_DEADLINE: Duration = Duration::from_secs(120);
+/// Looks, 2 ms apart, for a server to be frozen.
+const FROZEN_LOOKS: u32 = 500;
 /// A clean stop takes some 10 ms per durable consumer.
 const STOP_DEADLINE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(20);
@@ -236,6 +238,25 @@ impl Running {
     /// Sends a signal. The process cannot have been reaped, for only [`Running::ended`] does that.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(kill_process(self.pid, signal)?)
+    }
+
+    /// Waits until no thread of a server that was told to freeze runs any more: the signal is not obeyed at once by all
+    /// of them. Where the system does not tell, that is not waited for.
+    pub(crate) async fn frozen(&self) {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let still_runs = || {
+            let threads = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+            threads.into_iter().any(|thread| {
+                std::fs::read_to_string(thread.path().join("stat"))
+                    .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('T')))
+            })
+        };
+        for _ in 0..FROZEN_LOOKS {
+            if !still_runs() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
     }
 
     pub(crate) async fn kill(mut self) {

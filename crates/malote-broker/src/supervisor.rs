@@ -110,7 +110,11 @@ impl Supervisor {
                 return Step::Over(None);
             };
             match order {
-                Order::Pause => answer(done, running.signal(Signal::STOP).map_err(ControlError::Signal)),
+                Order::Pause => {
+                    let sent = running.signal(Signal::STOP).map_err(ControlError::Signal);
+                    running.frozen().await;
+                    answer(done, sent);
+                }
                 Order::Resume => answer(done, running.signal(Signal::CONT).map_err(ControlError::Signal)),
                 Order::StartAgain => answer(done, Ok(())),
                 Order::Kill => {
